@@ -34,7 +34,7 @@ class Stop(asyncio.Event):
     ) -> asyncio.Task[T]:
         """Run `work` in its own task and return the ended task. The stop or `until` cancels it.
 
-        It needs its own task because an exchange library cancels the futures it hands out: that must not look like a
+        The task is its own because an exchange library cancels the futures that it hands out: that must not look like a
         cancellation of the caller.
         """
         task = asyncio.create_task(work, name=name)

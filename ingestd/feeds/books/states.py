@@ -82,8 +82,8 @@ def has_passed(ours: Sequence[BookState], venue: BookState) -> bool:
 def _around(ours: Sequence[BookState], sequence: int) -> Sequence[BookState]:
     """The state with that sequence number, else its two neighbours.
 
-    Empty if the number is older than all states, or newer than all of several: then the stream is late. A single older
-    state is returned: that book has not changed since.
+    Empty if the number is older than all states, or newer than all of several states: then the stream is late. If there
+    is only one state and it is older, it is returned: the book has not changed since.
     """
     numbered = [(state.sequence, state) for state in ours if state.sequence is not None]
     same = [state for number, state in numbered if number == sequence]

@@ -104,7 +104,7 @@ def hang_up(connection: Any) -> None:
 
 
 def _transport_of(connection: Any) -> Any:
-    """The transport of a socket of such a session; None once it is closed."""
+    """The transport of a socket of a `bounded_session`; None once the socket is closed."""
     return connection._conn.transport if connection._conn is not None else None
 
 

@@ -1,5 +1,5 @@
 """The state of a subscription's `watch_*` calls: the reasons to call again, the delay before that, and the sockets that
-deliver the streams meanwhile. The caller has the clock."""
+deliver the streams meanwhile. The caller passes the time."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Retries:
         return self._backoff.next_s(at_least_s)
 
     def book_delay_s(self, symbols: Iterable[str], now_s: float) -> float:
-        """The delay before these broken books are requested again, in seconds."""
+        """The shortest delay of these broken books, in seconds: then one call requests all of them."""
         return min([self._of_books.next_s(symbol, now_s) for symbol in symbols], default=0.0)
 
     def settled(self) -> None:
@@ -120,7 +120,8 @@ class CallSockets:
         return self.urls
 
     def have_moved(self, streams: Sequence[Stream], now_s: float, *, of_books: bool) -> bool:
-        """Whether the newest call's sockets deliver all streams, or `LEFT_OPEN_S` has passed since the call."""
+        """Whether the newest call's sockets deliver all streams, or `LEFT_OPEN_S` has passed since. `of_books`: only
+        whether the call has dialled."""
         if not self.urls:
             return False
         if of_books or now_s - self._called_s >= LEFT_OPEN_S:

@@ -51,9 +51,9 @@ def retry_after_in(headers: Mapping[str, Any] | None) -> float:
 
 
 def unreached(error: BaseException) -> str | None:
-    """`binance: https://api.binance.com/api/v3/time: the connection is refused; …`, for example; None for other errors.
+    """Why no server answered (`binance: https://api.binance.com/…: the connection is refused; …`); None: other errors.
 
-    ccxt's own message is the request (`binance GET https://…`) or the socket's error; the reason is in its cause.
+    ccxt's own message is the request (`binance GET https://…`) or the socket's error; the reason is in its `__cause__`.
     """
     first = error.args[0] if error.args else None
     cause = error.__cause__ or (first if isinstance(first, BaseException) else None)

@@ -148,19 +148,19 @@ class CcxtHistory:
         return None
 
     async def candles(self, symbol: str, timeframe: str, since_us: int, *, with_running: bool = False) -> list[Candle]:
-        """Candles that opened at or after `since_us`, oldest first. `with_running` includes the unfinished candle."""
+        """One page of candles that opened from `since_us` on, oldest first. `with_running`: also the unfinished one."""
         rows = await self._call(self.exchange.fetch_ohlcv, symbol, timeframe, since_us // 1000, _ROWS_PER_CALL)
         records = self._records(rows, ccxt_records.candle_record, symbol, timeframe)
         until = math.inf if with_running else now_us() - self.timeframe_us(timeframe)
         return sorted((row for row in records if row.time <= until), key=lambda row: row.time)
 
     async def funding(self, symbol: str, since_us: int) -> list[Funding]:
-        """Funding rates settled since `since_us`, oldest first."""
+        """One page of funding rates settled since `since_us`, oldest first."""
         rows = await self._call(self.exchange.fetch_funding_rate_history, symbol, since_us // 1000, 100)
         return sorted(self._records(rows, ccxt_records.funding_record, symbol), key=lambda row: row.time)
 
     async def open_interest(self, symbol: str, since_us: int) -> list[OpenInterest]:
-        """Open interest samples since `since_us`, oldest first."""
+        """One page of open interest samples since `since_us`, oldest first."""
         rows = await self._call(
             self.exchange.fetch_open_interest_history, symbol, OPEN_INTEREST_PERIOD, since_us // 1000, _ROWS_PER_CALL
         )
@@ -194,7 +194,7 @@ def stream_series(exchange: Any, symbol: str, *, has_key: bool) -> Series:
 
 
 def series_for(exchange: str, kind: str, stream: str | None, *, has_key: bool) -> Series:
-    """The same by the market's kind (`spot`, `linear` or `inverse`) and the stream, None where there is only one."""
+    """The REST endpoint for a kind of market (`symbols.kind_of`) and a trade stream (None: the exchange's only one)."""
     past = facts_of(exchange).trades.past
     return past if isinstance(past, Series) else past(kind, stream, has_key)
 

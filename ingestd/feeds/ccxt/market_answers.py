@@ -107,7 +107,6 @@ class MarketAnswers:
         return answer
 
     def note_text(self, chars: int) -> None:
-        """Count the characters of a reply."""
         self._chars += chars
 
     def _refuse_too_much(self, more: int) -> None:
@@ -174,6 +173,7 @@ class MarketAnswers:
         return False
 
     def _suspect_a_family(self, error: Exception) -> bool:
+        """Leave out one family's reply, and put back the one left out before. False if none is left to try."""
         if self._suspects is None:
             self._suspects = list(self._families) if len(self._families) > 1 else []
         if self._suspected is not None:

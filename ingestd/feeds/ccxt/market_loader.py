@@ -93,7 +93,7 @@ class MarketLoader:
 
     async def _keep_markets(self, known: Collection[str]) -> None:
         """Write the markets to the cache, in a thread: they take megabytes, and the disk may hang. Skips a list that
-        lacks many known markets: those may still be trading."""
+        lacks a followed market or many known ones: these may still be trading."""
         self._log_malformed()
         if is_poor(known, self.exchange.listed, self.exchange.followed):
             lacks = sorted({*known, *self.exchange.followed}.difference(self.exchange.listed))

@@ -205,7 +205,7 @@ def _counted(
 
 
 def open_interest_unit(exchange: str, symbol: str) -> OpenInterestUnit | None:
-    """The unit of this market's open interest on this exchange; None if its file states none: it is never guessed."""
+    """The unit of this market's open interest on this exchange; None if the exchange's file states none."""
     return facts_of(exchange).open_interest.unit(kind_of_contract(symbol))
 
 

@@ -43,7 +43,6 @@ Choose = Callable[[], Choice]  # chooses from the current markets
 
 
 def take_all(_channel: Channel, _market: Mapping[str, Any]) -> bool:
-    """Capture every stream."""
     return True
 
 

@@ -28,7 +28,8 @@ FAILURES_TO_RECREATE = 8  # consecutive failures of every subscription before th
 REFUSED_OFTEN = 8
 REFUSED_OFTEN_PAUSE_S = 300.0  # some exchanges send errors that are unrelated to our requests
 
-# Channels that may fall back to results of calls. Books are tapped in `resolve`; ticks: `Ccxt.bids_asks_in_tickers`.
+# Channels that fall back to the results of calls where ccxt writes to no store. Books need not: `TappedClient.resolve`
+# taps them. Nor need ticks: `Ccxt.bids_asks_in_tickers` says to which store ccxt writes them.
 _CHANNELS_WITH_FALLBACK = ("trades", "funding")
 
 Watch = Callable[[Method, Sequence[str]], Coroutine[Any, Any, Any]]
@@ -89,7 +90,6 @@ class Subscription:
 
     @property
     def symbols(self) -> list[str]:
-        """The symbols of the call."""
         return [stream.symbol for stream in self.streams]
 
     @property

@@ -47,7 +47,7 @@ class SymbolChoice:
         self.wanted = list(self.config.symbols)  # names and patterns
 
     def choose(self, exchange: Any) -> Choice:
-        """Choose out of the listed symbols and those followed already."""
+        """Choose from the listed symbols and those already followed."""
         markets = exchange.markets
         resolution = self.resolve(exchange)
         self.log_unknown(exchange)

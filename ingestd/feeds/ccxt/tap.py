@@ -72,7 +72,7 @@ def make_exchange(
     if facts.microseconds and asks_for_microseconds(options or {}):
         config["headers"] = {"X-MBX-TIME-UNIT": "MICROSECOND"}
     exchange = tapped_class(exchange_id)(tap, dict(url_map or {}), config)
-    if exchange.book_facts.agrees is not None:  # we check it
+    if exchange.book_facts.agrees is not None:  # we check the checksum
         exchange.options["watchOrderBook"] = {**exchange.options.get("watchOrderBook", {}), "checksum": False}
     keep_alive = exchange.streaming.get("keepAlive")
     if keep_alive and _KEEP_ALIVE_MS < keep_alive <= LONGEST_KEEP_ALIVE_MS:

@@ -42,7 +42,6 @@ class _ChangedBook(NamedTuple):
     version: tuple[Any, Any]
 
     def as_mapping(self) -> Mapping[str, Any]:
-        """The book as ccxt's dict."""
         return self.book
 
 
@@ -64,7 +63,7 @@ class TapReader(Tap):
         self.ladder = BookLadder()
         self._subscriptions = Subscriptions()
         self._ids = TradeIds(now_us())
-        self._newest_candles: dict[str, Candle] = {}  # held back until the next one begins: only then they are final
+        self._newest_candles: dict[str, Candle] = {}  # held back until the next one begins: then they are final
         self._connected: set[str] = set()
         self._interrupted_trades: set[str] = set()  # symbols with no trade yet since their interruption
         self._broken: set[str] = set()  # symbols whose order book is being rebuilt
@@ -82,7 +81,6 @@ class TapReader(Tap):
         return bool(self._connected)
 
     async def writable(self) -> None:
-        """Return once the intake has room."""
         await self.recorder.intake.writable()
 
     # ---- called by the recorder

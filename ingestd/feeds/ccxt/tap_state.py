@@ -28,7 +28,7 @@ them."""
 
 @dataclass(slots=True)
 class Frame:
-    """The frame being handled; without a `client`: none, as in a REST reply or a ccxt task."""
+    """The frame being handled. `client` None: no frame, but perhaps a REST reply or a ccxt task."""
 
     client: Any = None  # the socket
     url: str | None = None
@@ -43,7 +43,7 @@ class Frame:
 
 class Tap:
     """Receives updates and events of a tapped exchange, in the loop turn in which the socket delivered them, and notes
-    of which frame they are. This one ignores them; `TapReader` makes records."""
+    which frame brought them. `Tap` itself ignores them; `TapReader` makes records of them."""
 
     def __init__(self) -> None:
         self.dials = asyncio.Semaphore(_CONCURRENT_DIALS)

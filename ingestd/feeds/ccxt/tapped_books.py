@@ -267,8 +267,8 @@ class TappedBooks:
 class BookSteps:
     """Judges from the steps between sequence numbers of a market's book whether the numbers can prove a missing change.
 
-    Steps from a snapshot to its first change are counted apart from steps between two changes: if the former never
-    follow, the snapshot is numbered in another series.
+    Steps from a snapshot to its first change are counted apart from steps between two changes: if no first change
+    follows its snapshot, snapshots are numbered in another series.
     """
 
     def __init__(self) -> None:

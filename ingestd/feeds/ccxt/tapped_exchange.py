@@ -34,7 +34,7 @@ _NO_SERVERS = ("doc", "fees", "logo", "referral")  # keys of ccxt's `urls` that 
 
 
 class TappedExchange(TappedMarkets, TappedBooks, ExactReaders, ccxt.pro.Exchange):  # type: ignore[misc]  # no types
-    """Comes before the exchange's own class. `tap.tapped_class` adds a property for each store."""
+    """Mixin that precedes the exchange's own class. `tap.tapped_class` adds a property for each store."""
 
     session: Any
     number = ExactFloat
@@ -244,7 +244,8 @@ class TappedExchange(TappedMarkets, TappedBooks, ExactReaders, ccxt.pro.Exchange
             raise
 
     async def fetch_currencies(self, params: Any = None) -> Any:
-        """Fetch currencies; return {} on failure. `load_markets` needs the call, but no record needs the result."""
+        """Fetch currencies. Return {} on failure, since no record needs them; raise a rate limit, and any error if
+        market names depend on currencies."""
         try:
             return await super().fetch_currencies(params or {})
         except RATE_LIMIT_ERRORS:

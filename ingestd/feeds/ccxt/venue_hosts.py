@@ -1,6 +1,6 @@
 """Decides to which servers a feed may open sockets of an exchange.
 
-ccxt has most addresses. A few exchanges name the server in a reply: KuCoin's `bullet-public` returns
+ccxt knows most addresses. A few exchanges name the server in a reply: KuCoin's `bullet-public` returns
 `instanceServers` on changing hosts (https://www.kucoin.com/docs-new/websocket-api/base-info/introduction). Such a
 server must use TLS and a domain that ccxt lists for the exchange, or be named in `url_map`.
 """

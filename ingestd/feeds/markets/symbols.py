@@ -48,7 +48,7 @@ def resolve(
     """Resolve names and patterns to symbols.
 
     A pattern matches active markets and those already `followed`. A literal name needs only to exist: a halted market
-    may open again. A name that two markets share (`namesakes`) is unknown: neither market is followed.
+    may open again. A name that several markets share (`shared`: see `namesakes`) is unknown: none of them is followed.
     """
     resolution = Resolution()
     found: dict[str, None] = {}

@@ -32,7 +32,7 @@ class BookStreams(Protocol):
         """Unsubscribe from the book's stream and subscribe again."""
 
     def give_up_socket_of_book(self, symbol: str) -> None:
-        """Close the socket that carries the book's stream: all its streams move to the next one."""
+        """Close the socket that carries the book's stream: all streams of the socket move to its successor."""
 
 
 class Rebuilding:

@@ -124,7 +124,7 @@ class NativeSession:
         return [connection for connection in self._all_connections() if connection not in before]
 
     def _move(self) -> None:
-        """Move streams that a socket does not deliver despite repeated requests to another socket."""
+        """Move each stream that its socket does not deliver, though asked again, to another socket."""
         places, self._to_move = self._to_move, {}
         for place in places:
             if place in self._places:

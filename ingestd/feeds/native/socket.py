@@ -135,6 +135,8 @@ class Socket:
 
 
 class FrameListener(WSListener):
+    """Gives the frames that picows reads to a `Socket`, within the wire limits."""
+
     def __init__(self, owner: Socket) -> None:
         self._owner = owner
         self._arrived = owner._waiting.append
@@ -220,7 +222,7 @@ async def connect(
 ) -> Socket:
     """Open a WebSocket and follow redirects to the same server.
 
-    `after_read` is called after the last frame of each read and may call `pause`. `on_lost` is called when the
+    `after_read` is called after the frames of each loop turn and may call `pause`. `on_lost` is called when the
     connection is over. Raises FeedError, or RateLimited for HTTP status 418 or 429.
     """
     made = Socket(on_frame, after_read, on_lost)

@@ -54,8 +54,8 @@ class TradeSearch:
 
     `before`, `after`: stored trades at the two edges of a gap, each oldest first. Without both, `window` says which
     trades are wanted, and `missing` returns the parts of it that were not proved. `needs_overlap`: refuse a first page
-    that holds no stored trade. `newest_stored`: the newest stored trade from before the window's end; a venue whose
-    newest trades end before it is behind.
+    that holds no stored trade. `newest_stored`: the newest stored trade from before the window's end; if the venue's
+    newest trades end earlier, the window's end is not proved.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class TradeSearch:
         return f"not proved complete: the venue's past trades {reach}"
 
     def _reaches_start(self) -> bool:
-        """Whether a trade from before the window was seen, or the market's very first trade."""
+        """Whether a trade from before the window, or the market's first, was seen. Always true with two edges."""
         seen = self._seen
         if self._edges.are_both or self._has_first or (seen.ids is not None and seen.ids.low == 0):
             return True

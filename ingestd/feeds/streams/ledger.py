@@ -39,7 +39,7 @@ class Stream(StreamStatus):
     """A stream's status, and the socket that delivers it (known once it has)."""
 
     url: str | None = None
-    overlap: Overlap | None = None  # while it may come from two
+    overlap: Overlap | None = None  # while two sockets may deliver it
     ids: IdSeries | None = None  # while the venue's trade ids have no holes
     last: MarketRecord | None = None
 
@@ -48,13 +48,13 @@ class Stream(StreamStatus):
         if self.overlap is None:
             return False
         is_repeat = self.overlap.is_repeat(url, record)
-        if self.overlap.is_over and not is_repeat:  # the socket that is left is past what the closed one delivered
+        if self.overlap.is_over and not is_repeat:  # the remaining socket is past what the closed one delivered
             self.overlap = None
         return is_repeat
 
 
 class StreamLedger:
-    """Outlives every connection of the feed, so that gaps and counts do."""
+    """The streams of one feed, with their gaps and counts. Outlives every connection of the feed."""
 
     def __init__(
         self, config: FeedConfig, intake: Intake, earlier: MutableMapping[StreamId, Earlier] | None = None
@@ -70,7 +70,7 @@ class StreamLedger:
         self.streams: dict[Channel, dict[str, Stream]] = {channel: {} for channel in CHANNELS}
         self.counts = FeedStatus(label=config.label)
         self._log_limit = LogLimit()
-        self.units: dict[str, str] = {}  # what the trades of these symbols count; the others count the base currency
+        self.units: dict[str, str] = {}  # of these symbols' trades; the unit of all others is the base currency
 
     def add_stream(self, channel: Channel, symbol: str) -> Stream:
         """Return the stream. A new one continues from where an earlier process was."""
@@ -92,7 +92,7 @@ class StreamLedger:
         return stream
 
     def set_units(self, markets: Mapping[str, Mapping[str, Any]], symbols: Iterable[str]) -> None:
-        """Set what the trades of these symbols count. A symbol that is not in `markets` keeps its unit."""
+        """Set the unit of these symbols' trades. A symbol that is not in `markets` keeps its unit."""
         for symbol in symbols:
             if symbol in markets:
                 unit = unit_of(self._config.exchange, markets[symbol])
@@ -113,7 +113,7 @@ class StreamLedger:
                     self._put_gaps(self._gaps.forget(stream, at=now_us()))
 
     def judge_listing(self, choice: Choice) -> list[Stream]:
-        """Open a gap for each market that the newest list of markets makes doubtful. It shows that until it delivers.
+        """Open a gap for each stream of a market that the list makes doubtful. End the gaps of markets that are over.
 
         Return the streams to subscribe to again: the list has their market again, and they have not delivered yet.
         """
@@ -155,8 +155,8 @@ class StreamLedger:
         self._put_gaps(*self._gaps.interrupted(streams, at=now_us(), cause=cause, detail=detail, since=since))
 
     def not_subscribed(self, streams: Iterable[Stream], detail: str) -> None:
-        """These streams could not be subscribed to: open a gap for each that has never delivered. What the others lost
-        has a gap already."""
+        """Open a gap for each of these streams that has never delivered: it could not be subscribed to. What the others
+        lost has a gap already."""
         self.interrupted([stream for stream in streams if not stream.received], NOT_SUBSCRIBED, detail)
 
     def delivered(self, stream: Stream, *, at: int, time: int) -> bool:
@@ -182,7 +182,7 @@ class StreamLedger:
 
     def settle_ids(self, before: int) -> None:
         """Judge the trade ids of frames from before `before`, since the next frame may take long in a quiet market, and
-        end the gaps that were kept open for others. Call it about once a second."""
+        end the gaps that were kept open for further interruptions. Call it about once a second."""
         for stream in self.streams["trades"].values():
             if stream.ids is not None and not stream.ids.is_settled and (stream.last_received_at or 0) < before:
                 self.settle(stream)
@@ -191,7 +191,7 @@ class StreamLedger:
         self.counts.ids_not_consecutive = len(self._disbelieved)
 
     def end(self) -> None:
-        """Judge what was received, and end the gaps that were kept open for others: nothing more comes."""
+        """Judge the last trade ids, and end the gaps kept open for further interruptions: nothing more comes."""
         self.settle_ids(now_us() + 1)
         self._put_gaps(*self._gaps.release(None))
 
