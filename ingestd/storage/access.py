@@ -36,7 +36,7 @@ class DatabaseAccess:
         return await self.connect(call_timeout_s=self._config.flush_timeout_s)
 
     async def connect(self, *, call_timeout_s: float | None) -> Database:
-        """Open a connection."""
+        """Open a connection on which every call ends within `call_timeout_s`; None: no limit."""
         return await Database.connect(
             self._config.resolved_dsn(),
             dsn_from=self._config.password_from(),
@@ -49,9 +49,9 @@ class DatabaseAccess:
     async def look(self, state_dir: Path) -> Engine | None:
         """Check whether this database can be written to. None: it does not answer; capture goes on meanwhile.
 
-        Raises if the schema does not fit. Raises if the database does not exist or refuses the role and this state
-        directory was never connected to it: then the configuration is wrong. Each right that the role lacks is logged
-        with its GRANT; the tables that it may write are written all the same.
+        Raises SchemaError if the schema does not fit. Raises DatabaseError if the database does not exist or refuses
+        the role, and this state directory was never connected to it: then the configuration is wrong. Each right that
+        the role lacks is logged with its GRANT; the tables that it may write are written all the same.
         """
         seen = state_dir / _SEEN
         try:

@@ -32,7 +32,7 @@ class Level:
 
     @property
     def retention_keys(self) -> tuple[str, str]:
-        """The options that say how long its source is kept, and how long itself."""
+        """The options that say how long the source is kept, and how long this relation."""
         source, own = (f"{name.replace('_1M', '_1month')}_days" for name in (self.source, self.relation))
         return source, own
 
@@ -72,7 +72,7 @@ def interval_days(days: int) -> str:
 
 
 def require_room(retention: RetentionConfig) -> None:
-    """Raises ConfigError, naming every setting under which a rollup would be refreshed over dropped rows."""
+    """Raise ConfigError, naming every setting under which a rollup would be refreshed over dropped rows."""
     found: dict[str, Problem] = {}
     for level in AGGREGATES:
         for key in level.retention_keys:
@@ -84,7 +84,7 @@ def require_room(retention: RetentionConfig) -> None:
         raise ConfigError(list(found.values()))
 
 
-# Each is computed from one before it.
+# Each but the first is computed from one before it.
 LEVELS: tuple[Level, ...] = (
     Level("candles_1m", "trades", timedelta(minutes=1), "00:01:00", "00:01:00", 1),
     Level("candles_5m", "candles_1m", timedelta(minutes=5), "00:05:00", "00:05:00", 1),

@@ -65,9 +65,9 @@ class Database:
         """Open a connection to the first server of the DSN that serves.
 
         `dsn_from`: the option that its password came from, for messages.
-        Each server has a limit of its own, and each address of its name: `connect_timeout_s`, or the DSN's.
+        `connect_timeout_s`, or the DSN's own limit, holds for each address of each server.
         `lock_timeout_s` holds inside `transaction()`; None: no limit, whatever the server's setting is.
-        `call_timeout_s` bounds every call, on this side.
+        `call_timeout_s` bounds every call, on this side; None: no limit.
         Raises ConfigError for a DSN that cannot be understood, ConnectionLost when nothing answers, DatabaseError
         when the server refuses (password, database, too many connections).
         """
@@ -103,7 +103,7 @@ class Database:
             return await self._connection.fetchval(sql, *args)
 
     async def execute(self, sql: str, *args: object) -> int:
-        """Run one statement; the number of rows it touched (0 where the command counts none).
+        """Run one statement, and return the number of rows it touched (0 where the command counts none).
 
         A statement that cannot run inside a transaction (`CALL refresh_continuous_aggregate`, `CREATE DATABASE`) runs
         outside of one. It must name every schema itself, since no setting can be made for it behind a pooler.
@@ -128,7 +128,7 @@ class Database:
     async def copy_text(
         self, table: str, columns: Sequence[str], payload: bytes | AsyncIterable[bytes], *, schema: str | None = None
     ) -> int:
-        """COPY rows that are already in PostgreSQL's text format into a table; the number of rows stored.
+        """COPY rows that are already in PostgreSQL's text format into a table; return the number of rows stored.
 
         A DatabaseError's `context` names the row (`errors.copy_line`).
         """
@@ -179,7 +179,7 @@ class Database:
 
     @asynccontextmanager
     async def _in_transaction(self) -> AsyncIterator[None]:
-        """The running transaction, or one of its own. Without a limit for locks: every call has one on this side."""
+        """The running transaction, or one for this call alone, where only `call_timeout_s` limits waits for locks."""
         if self.in_transaction:
             yield
         else:
@@ -226,7 +226,7 @@ class Database:
         return int(self._connection.get_server_version().major)
 
     async def _is_pooled(self) -> bool:
-        """Whether strangers share this session: a pooler invents the number of the process at its other side."""
+        """Whether strangers share this session through a pooler, which invents the number of the server's process."""
         known = self._connection.get_server_pid()
         return bool(await self._connection.fetchval("SELECT pg_catalog.pg_backend_pid()") != known)
 

@@ -1,4 +1,4 @@
-"""How a connection is made: the servers of a DSN one by one, each address of a name by itself, with TLS or without.
+"""Makes a connection: tries the servers of a DSN and the addresses of each one by one, with TLS or without.
 
 It and `database` are the only files that talk to asyncpg.
 """
@@ -16,7 +16,7 @@ from ingestd.errors import ConfigError, ConnectionLost, DatabaseError, IngestdEr
 from ingestd.storage import refusals
 from ingestd.storage.dsn import Place, Target, addresses
 
-# RuntimeError and InternalClientError are what a connection that died under uvloop in the middle of a COPY gives.
+# A connection that dies under uvloop in the middle of a COPY raises RuntimeError or InternalClientError.
 NO_ANSWER = (OSError, EOFError, TimeoutError, RuntimeError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 # A server that starts, stops, or has no connection left: the next may serve. A wrong password is wrong there too.
@@ -24,7 +24,7 @@ _NEXT_SERVER = ("53", "57", "58")
 
 
 async def first_that_serves(target: Target, name: str, timeout_s: float) -> tuple[Any, Place]:
-    """A connection, and to which server. Tried one by one: asyncpg's own limit would cover all of them together."""
+    """Connect to the first server that serves. asyncpg gets one at a time: its limit would cover all together."""
     errors: list[IngestdError] = []
     for place in target.in_order():
         try:
@@ -71,7 +71,7 @@ async def _to_place(target: Target, place: Place, name: str, timeout_s: float) -
 
 
 async def _dialled(target: Target, place: Place, address: str, name: str, timeout_s: float) -> Any:
-    """All that asyncpg would take from the DSN and the environment is given, so that it reads neither."""
+    """Connect to one address. Whatever asyncpg would read from a DSN or the environment is given as an argument."""
     attempts = target.tls_attempts(place)
     for context in attempts:
         try:
@@ -92,7 +92,7 @@ async def _dialled(target: Target, place: Place, address: str, name: str, timeou
         except asyncpg.InvalidPasswordError:
             raise
         except (asyncpg.InvalidAuthorizationSpecificationError, ssl.SSLError, ConnectionError) as exc:
-            # sslmode allow and prefer: a server, or its pg_hba.conf, that wants it the other way.
+            # With sslmode allow or prefer, the server or its pg_hba.conf may want the other attempt.
             if context is attempts[-1] or isinstance(exc, ConnectionRefusedError):
                 raise
     raise AssertionError("there is at least one attempt")

@@ -1,4 +1,4 @@
-"""What a DSN points at: the servers to try, who logs in to what and how, and what to say when nothing answers there."""
+"""The servers, user, database and TLS that a DSN names, and the message when none of the servers answers."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from ingestd.storage.tls import TlsMode, contexts, in_home, require_usable
 
 _DEFAULT_PORT: Final = "5432"
 _SOCKET_FOLDERS: Final = ("/run/postgresql", "/var/run/postgresql", "/tmp")
-# Where a parameter comes from that the DSN leaves out, as in libpq. Not PGAPPNAME and PGCONNECT_TIMEOUT, which the
-# configuration has its own options for, nor PGOPTIONS and PGCLIENTENCODING, which are meant for psql.
+# The variables that give what the DSN leaves out, as in libpq. Not among them: PGAPPNAME and PGCONNECT_TIMEOUT, for
+# which the configuration has options, and PGOPTIONS and PGCLIENTENCODING, which are meant for psql.
 _ENVIRONMENT = {
     "PGHOST": "host", "PGHOSTADDR": "hostaddr", "PGPORT": "port", "PGDATABASE": "dbname", "PGUSER": "user",
     "PGPASSWORD": "password", "PGPASSFILE": "passfile", "PGSSLMODE": "sslmode", "PGSSLNEGOTIATION": "sslnegotiation",
@@ -33,13 +33,13 @@ _ENVIRONMENT = {
     "PGTARGETSESSIONATTRS": "target_session_attrs", "PGLOADBALANCEHOSTS": "load_balance_hosts",
     "PGCHANNELBINDING": "channel_binding", "PGREQUIREAUTH": "require_auth", "PGGSSENCMODE": "gssencmode",
 }  # fmt: skip
-# host:port:database:user:password, a colon or backslash in one of them behind a backslash.
+# A line host:port:database:user:password. A backslash precedes each colon and backslash inside a field.
 _PASSWORD_LINE = re.compile(r"((?:[^\\:]|\\.)*):" * 4 + r"(.*)")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One server of the list: a host name or a socket's folder, and the address to use instead of looking it up."""
+    """One server. `host` is a name or a socket's folder; `hostaddr`, if not empty, is used instead of looking it up."""
 
     host: str
     port: int
@@ -56,25 +56,25 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A DSN with all that fills it in; prints as `PostgreSQL at db1:5432, database 'market', user 'ingestd'`."""
+    """A DSN, completed; prints as `PostgreSQL at db1:5432, database 'market', user 'ingestd'`."""
 
     places: tuple[Place, ...]
     database: str
     user: str
     session: str  # `any`, `read-write` or `primary`
     tls: TlsMode
-    timeout_s: float | None  # of the DSN, for each address
+    timeout_s: float | None  # of the DSN, for each address; None: it names none
     application_name: str | None
     at_random: bool
     redacted: str
-    password_from: str  # where it was read; empty: there is none
+    password_from: str  # where the password was read; empty: there is none
 
     def __str__(self) -> str:
         where = ",".join(map(str, self.places))
         return f"PostgreSQL at {where}, database {shown_name(self.database)!r}, user {shown_name(self.user)!r}"
 
     def at(self, place: Place) -> Target:
-        """The same, of one of its servers."""
+        """The same target with this server only."""
         return replace(self, places=(place,))
 
     def in_order(self) -> list[Place]:
@@ -105,7 +105,7 @@ def _why_unreachable(exc: BaseException) -> str:
 
 
 async def addresses(place: Place) -> list[str]:
-    """Where this server is: every address of its name, at most eight; a name that is not known as it is."""
+    """Up to eight addresses of this server; its name if that cannot be resolved."""
     if place.is_socket or place.hostaddr:
         return [place.host if place.is_socket else place.hostaddr]
     try:
@@ -141,7 +141,7 @@ def describe_target(dsn: str, dsn_from: str = "database.dsn") -> Target:
         places=places,
         database=database,
         user=user,
-        # libpq would take the first that answers; we write.
+        # libpq would take the first that answers; we need one that accepts writes.
         session=parameters.get("target_session_attrs") or ("read-write" if several else "any"),
         tls=tls,
         timeout_s=timeout_s if timeout_s > 0 else None,
@@ -154,7 +154,7 @@ def describe_target(dsn: str, dsn_from: str = "database.dsn") -> Target:
 
 def _places(parameters: Mapping[str, str], user: str, database: str) -> list[Place]:
     def each(name: str) -> list[str]:
-        """For each server; a single value is of all."""
+        """This parameter's value for each server; a single value counts for all."""
         values = parameters.get(name, "").split(",")
         return values * count if len(values) == 1 else values
 
@@ -170,7 +170,7 @@ def _places(parameters: Mapping[str, str], user: str, database: str) -> list[Pla
 
 
 def _local(port: str) -> str:
-    """The folder of a server's socket on this machine; without one, its name."""
+    """The folder of a server's socket on this machine; `localhost` if there is none."""
     return next((folder for folder in _SOCKET_FOLDERS if Path(folder, f".s.PGSQL.{port}").exists()), "localhost")
 
 

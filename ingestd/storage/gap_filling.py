@@ -12,13 +12,13 @@ from ingestd.storage.database import Database
 
 _EDGE_TRADES = 10  # before a gap; after it: the trades of the first frame
 _CLOCKS_APART = timedelta(minutes=5)  # how far the venue's clock and ours may differ
-_PRECISION_US = 1_000_000  # the coarsest times that a venue's past has
+_PRECISION_US = 1_000_000  # the coarsest precision of times in a venue's past
 _LOOK_BACK = timedelta(days=7)  # for the last trade of a symbol that is rarely traded
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A row of `feed_gaps` that has ended. Times are our clock's, of the last record before and the first after it."""
+    """An ended gap of `feed_gaps`. Its times are our clock's: the last record before the gap, the first after it."""
 
     id: int
     exchange: str
@@ -44,7 +44,7 @@ class StoredTrade:
 async def due_gaps(
     db: Database, exchanges: Collection[str], channels: Collection[str], *, but: Collection[int], limit: int
 ) -> list[Gap]:
-    """Gaps that have ended and are neither filled nor unfillable, newest first."""
+    """Gaps that have ended and are neither filled nor unfillable, newest first; `but`: ids to leave out."""
     sql = (
         "SELECT id, exchange, symbol, channel, started_at, ended_at, cause, detail FROM feed_gaps "
         "WHERE status = 'closed' AND ended_at IS NOT NULL AND exchange = ANY($1::text[]) AND channel = ANY($2::text[]) "
@@ -78,14 +78,14 @@ async def trades_after(db: Database, gap: Gap) -> list[StoredTrade]:
 async def stored_trades(
     db: Database, exchange: str, symbol: str, first_us: int, last_us: int
 ) -> dict[str, StoredTrade]:
-    """The trades of `[first_us, last_us]` and the second around it (a venue's past may have whole ones), by id."""
+    """The trades of `[first_us, last_us]`, widened by a second (some venues' past has whole seconds only), by id."""
     span = to_datetime(first_us - _PRECISION_US), to_datetime(last_us + _PRECISION_US)
     found = await _trades(db, "time >= $3 AND time <= $4", exchange, symbol, *span)
     return {trade.trade_id: trade for trade in found}
 
 
 async def newest_trade_before(db: Database, exchange: str, symbol: str, before: datetime) -> StoredTrade | None:
-    """The last stored trade with an earlier exchange time."""
+    """The last stored trade with an earlier exchange time, at most `_LOOK_BACK` earlier."""
     where = "time < $3 AND time > $4 ORDER BY time DESC, seq DESC LIMIT 1"
     return next(iter(await _trades(db, where, exchange, symbol, before, before - _LOOK_BACK)), None)
 
@@ -159,7 +159,7 @@ async def pause_venue(db: Database, exchange: str, until_us: int, reason: str) -
 
 
 async def paused_until_us(db: Database, exchange: str) -> int:
-    """When the venue may be asked again, in microseconds; 0: it may."""
+    """When the venue may be asked again, in microseconds; 0: now."""
     until = await db.fetchval("SELECT until FROM venue_pauses WHERE exchange = $1 AND until > now()", exchange)
     return 0 if until is None else from_datetime(until)
 

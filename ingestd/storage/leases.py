@@ -3,7 +3,7 @@
 It uses no session lock and no transaction of several statements: it works through a pooler in transaction mode, and a
 holder that freezes blocks nobody. All times are of the database's clock.
 
-Which daemon held the lease when also says whose records are stored. Trades, open interest and funding rates have a key:
+The terms also decide whose records are stored. Trades, open interest and funding rates have a key:
 stored by two daemons they are still one row. Ticks and books have none, and a candle replaces the stored one; of these
 only the holder of the lease stores what it received.
 """
@@ -80,7 +80,7 @@ class Terms:
         return any(not term.mine for term in self.terms)
 
     def belongs_to_another(self, record: Record) -> bool:
-        """Whether another daemon held the lease then and stores this record: ours would be a duplicate."""
+        """Whether another daemon held the lease when this record came, and stores it: ours would be a duplicate."""
         if not isinstance(record, (Tick, BookSnapshot, Candle)):
             return False
         at, unsure = record.received_at - self.ahead_us, self.uncertain_us
@@ -130,7 +130,7 @@ class Title:
         return Fence(self.tenant.lease, self.known.epoch if self.known is not None else 0)
 
     def forget(self) -> None:
-        """Forget the terms: the fence made a flush fail."""
+        """Forget the terms, so that they are read again."""
         self.known = None
 
 
@@ -152,7 +152,7 @@ async def newest(database: Database, tenant: Tenant) -> tuple[Term, bool] | None
 
 
 async def take(database: Database, tenant: Tenant, after: Term | None, ttl_s: float) -> Term | None:
-    """Begin the term after `after`, if that has run out or is ours. None: it lives, or another was quicker.
+    """Begin the term after `after`, if that has run out or is ours. None: it lasts, or another daemon was quicker.
 
     The row is read again under its lock, so a holder that renews at this moment keeps the lease.
     """
@@ -184,7 +184,7 @@ async def renew(database: Database, lease: str, epoch: int, ttl_s: float) -> boo
 
 
 async def release(database: Database, lease: str, epoch: int) -> None:
-    """End our term now, so that a standby need not wait until it runs out (it sees both times equal)."""
+    """End our term now, so that a standby need not wait. It tells a release by equal `renewed_at` and `expires_at`."""
     sql = "UPDATE ingest_leases SET renewed_at = now(), expires_at = now() WHERE lease = $1 AND epoch = $2"
     await database.execute(sql, lease, epoch)
 
@@ -198,10 +198,10 @@ async def require(database: Database, fence: Fence) -> None:
 
 
 async def disconnect_stalled(database: Database, stalled_after_s: float) -> None:
-    """End sessions of writers that froze in the middle of a transaction, since their locks block others: those that
-    hold position rows while the server waits, for so long, for their client's next word.
+    """End sessions of writers that froze in the middle of a transaction, since their locks block others: sessions that
+    hold position rows, wait for their client, and began their transaction more than `stalled_after_s` ago.
 
-    Needs the same database user as theirs; without that right it says so in the log and changes nothing.
+    Needs the same database user as those sessions; without that right it logs a warning and changes nothing.
     """
     try:
         rows = await database.fetch(

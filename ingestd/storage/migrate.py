@@ -1,4 +1,4 @@
-"""Bring a database to the schema this program needs, and back.
+"""Brings a database to the schema this program needs, and back.
 
 Each migration runs in one transaction, which also records it and holds an advisory lock. A migration that is too long
 for one transaction runs in steps (`migration_steps`). Two programs that migrate at once take turns.
@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS ingestd_migrations (
 
 @dataclass(frozen=True, slots=True)
 class MigrationStatus:
-    """One line of `ingestd migrate status`. `applied_at` None: not applied yet. `note`: it was interrupted."""
+    """One line of `ingestd migrate status`. `applied_at` None: not applied yet. `note` says if it was interrupted."""
 
     version: int
     name: str
@@ -48,7 +48,7 @@ class MigrationStatus:
 async def migrate(
     db: Database, config: Config, *, engine: EngineChoice = "auto", lock_timeout_s: float = 10.0
 ) -> list[str]:
-    """Apply what is missing and converge the policies. One line for each thing done (empty: nothing to do).
+    """Apply what is missing and converge the policies. Return one line for each thing done.
 
     Raises SchemaError if the database contradicts the files, if another program holds the lock for longer than
     `lock_timeout_s`, or if the chosen engine is not available.
@@ -131,7 +131,7 @@ async def down(db: Database, to: int, *, lock_timeout_s: float = 10.0) -> list[s
 
 
 async def check_schema(db: Database) -> Engine:
-    """The engine. Raises SchemaError if the schema is not the one this program needs. Two short queries."""
+    """Return the database's engine. Raises SchemaError if the schema is not the one this program needs."""
     engine = await engines.detect(db)
     applied = await _applied(db)
     waiting = migrations.pending(engine, migrations.load(engine), applied)
@@ -198,7 +198,7 @@ async def _applied(db: Database) -> Sequence[Applied]:
 
 
 async def _require_no_other_home(db: Database) -> None:
-    """Raises SchemaError if the role's search_path leads to our tables in another schema, as earlier versions allowed:
+    """Raise SchemaError if the role's search_path leads to our tables in another schema, as earlier versions allowed:
     new tables beside them would leave behind everything that is stored."""
     rows = await db.fetch(
         "SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
@@ -258,14 +258,14 @@ async def _settle_interrupted(
     *,
     down_to: int = 0,
 ) -> None:
-    """Before anything else: finish an interrupted migration whose schema is in force already, and drop what one
-    has begun that goes the other way than is wanted now. Any other is continued by the caller."""
+    """Finish an interrupted migration whose schema is in force already. Drop what was begun of one that goes the other
+    way than `wanted`, or is not above `down_to`. The caller continues any other."""
     interrupted = await migration_steps.unfinished(db)
     if interrupted is None:
         return
     migration = next(file for file in files if file.version == interrupted.version)
     if candle_rebuild.TAKE_OVER in interrupted.done:
-        # Neither `up` nor `down` is run: both have the same steps after the one that was the last to need them.
+        # The SQL of `up` or `down` is not needed any more: both have the same steps after TAKE_OVER.
         await _run_in_steps(db, _steps_down(migration), migration, interrupted.direction, lock_timeout_s)
         done.append(f"dropped what the interrupted migration {migration} had left")
     elif interrupted.direction != wanted or (wanted == "down" and interrupted.version <= down_to):

@@ -35,7 +35,7 @@ OTHER_TIMESCALEDB = (
 
 
 def advice(sqlstate: str, message: str, statement: str, role: str, database: str) -> str | None:
-    """What to do about an error; None: nothing but the server's message. `statement` is empty for a connection."""
+    """What to do about an error; None: there is no advice. `statement` is empty while connecting."""
     if "row-level security" in message:
         return f"ALTER ROLE {quoted(role)} BYPASSRLS: the daemon writes every row, and by COPY"
     if sqlstate == "42501":
@@ -101,5 +101,5 @@ _POOLER_REFUSALS = (
 
 
 def of_pooler(message: str) -> str | None:
-    """The SQLSTATE that PostgreSQL would have sent: for what it refuses, PgBouncer sends a protocol error only."""
+    """The SQLSTATE that PostgreSQL would send where PgBouncer sends only a protocol error; None: not known."""
     return next((sqlstate for words, sqlstate in _POOLER_REFUSALS if words in message), None)

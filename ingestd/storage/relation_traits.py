@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 
 from ingestd.storage.database import Database, Row
 
-# The SQL that makes a policy for $1, of the configuration $2 of another's.
+# By procedure: the SQL that adds a policy to $1 with the configuration $2 of another policy.
 _ADD_POLICY = {
     "policy_refresh_continuous_aggregate": (
         "SELECT add_continuous_aggregate_policy($1::text::regclass, ($2::jsonb->>'start_offset')::interval,"
@@ -34,9 +34,9 @@ async def materialised(db: Database, aggregate: str) -> str:
 
 
 async def rebound_views(db: Database, aggregates: Sequence[str], *, except_for: Collection[str]) -> list[str]:
-    """For each view that reads one of these aggregates and can be bound to another, the statement that binds it anew to
-    whatever then has the names it reads. Its owner, rights and readers stay as they are; the aggregates' own views are
-    not among them."""
+    """The statements that bind views which read one of these aggregates anew, to the relations that have the names by
+    then. A view's owner, rights and readers stay. Left out are the aggregates' own views, and views that cannot be
+    bound to another aggregate."""
     rows = await db.fetch(
         "SELECT format('CREATE OR REPLACE VIEW %I.%I%s AS %s', relnamespace::regnamespace, relname,"  # noqa: S608
         " ' WITH (' || array_to_string(reloptions, ', ') || ')', pg_get_viewdef(reader.oid)) AS statement"
@@ -60,7 +60,7 @@ async def immovable_readers(db: Database, aggregates: Sequence[str], *, except_f
 
 
 async def copy_storage(db: Database, old: str, new: str) -> None:
-    """The chunk interval and the indexes, before the new aggregate has rows."""
+    """Copy the chunk interval and the indexes; the new aggregate must have no rows yet."""
     tables = await materialised(db, old), await materialised(db, new)
     interval = await db.fetchval(
         "SELECT time_interval FROM timescaledb_information.dimensions"
@@ -75,7 +75,7 @@ async def copy_storage(db: Database, old: str, new: str) -> None:
 
 
 async def copy_rights(db: Database, old: str, new: str) -> None:
-    """Owner and grants, of the aggregate and of the table behind it: exactly those, whatever the defaults gave."""
+    """Copy owner and grants of the aggregate and of the table behind it; revoke what the defaults gave besides."""
     owner = await db.fetchval(
         "SELECT old.relowner::regrole::text FROM pg_class AS old, pg_class AS new"
         " WHERE old.oid = $1::text::regclass AND new.oid = $2::text::regclass AND old.relowner <> new.relowner",
@@ -90,7 +90,7 @@ async def copy_rights(db: Database, old: str, new: str) -> None:
 
 
 async def copy_comments(db: Database, old: str, new: str) -> None:
-    """The comments on the aggregate and on its columns."""
+    """Copy the comments on the aggregate and on its columns."""
     await _run_each(
         db,
         "SELECT CASE objsubid WHEN 0 THEN format('COMMENT ON VIEW %s IS %L', $2::text, description)"
@@ -109,7 +109,7 @@ async def _run_each(db: Database, query: str, *args: object) -> None:
 
 
 async def copy_policies(db: Database, old: str, new: str) -> None:
-    """The columnstore's settings and every policy, with what was set of its job."""
+    """Copy the columnstore's settings and every policy with the settings of its job."""
     settings = await db.fetchrow(
         "SELECT segmentby, orderby FROM timescaledb_information.hypertable_compression_settings"
         " WHERE hypertable = $1::text::regclass",
@@ -130,7 +130,7 @@ async def copy_policies(db: Database, old: str, new: str) -> None:
 
 async def _copy_policy(db: Database, job: Row, new: str) -> None:
     await db.execute(_ADD_POLICY[job["proc_name"]], new, job["config"])
-    # The new job is told everything that the old one was; only which table it is about is its own.
+    # The new job gets every setting of the old one, except the ids of the tables that it works on.
     await db.fetch(
         "SELECT alter_job(made.job_id, schedule_interval => old.schedule_interval,"  # noqa: S608 # our own text
         " max_runtime => old.max_runtime,"
@@ -154,7 +154,7 @@ async def _indexes(db: Database, table: str) -> list[str]:
     return [row["definition"].partition(" USING ")[2] for row in rows]
 
 
-# Some jobs are of no relation, and the server chooses which condition it looks at first.
+# Some jobs have no relation, and the server may evaluate the conditions of a WHERE in any order.
 _RELATION_OF_JOB = (
     "CASE WHEN hypertable_name IS NOT NULL THEN format('%I.%I', hypertable_schema, hypertable_name)::regclass END"
 )

@@ -1,4 +1,4 @@
-"""Deleting what is older than its retention, where no policy of the server does it."""
+"""Deletes what is older than its retention, where no policy of the server does it."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Expiry:
 async def purge(db: Database, engine: Engine, config: Config) -> dict[str, int]:
     """Delete everything past its retention, in short transactions. Returns the rows deleted by table.
 
-    TimescaleDB's policies drop whole chunks. This deletes from tables without chunks and from `ohlcv_data`, whose
-    retention depends on the timeframe.
+    Where TimescaleDB's policies drop whole chunks, this deletes only from the other tables and from `ohlcv_data`,
+    whose retention depends on the timeframe. Dropped chunks count no rows.
     """
     deleted: Counter[str] = Counter()
     now = datetime.now(UTC)
@@ -63,7 +63,7 @@ def _expiries(engine: Engine, retention: RetentionConfig) -> Iterator[Expiry]:
 
 
 async def _delete(db: Database, engine: Engine, expiry: Expiry, cutoff: datetime) -> int:
-    """Delete the rows before the cutoff; how many. Only a table's owner may drop whole chunks, which counts no rows."""
+    """Delete the rows before the cutoff, and return how many. Only a table's owner may drop whole chunks."""
     if expiry.table not in HYPERTABLES or not engine.has_hypertables:
         return await _delete_rows(db, expiry, cutoff)
     if expiry.condition == _ALL and await owns(db, expiry.table):
@@ -73,7 +73,7 @@ async def _delete(db: Database, engine: Engine, expiry: Expiry, cutoff: datetime
 
 
 async def _delete_rows(db: Database, expiry: Expiry, cutoff: datetime) -> int:
-    """In batches by row address (ctid): for plain tables only, where it is unique."""
+    """Delete in batches by row address (ctid), which is unique in plain tables only."""
     table, where = f'"{expiry.table}"', f"{expiry.column} < $1 AND {expiry.condition}"
     total = 0
     while True:
@@ -88,7 +88,7 @@ async def _delete_rows(db: Database, expiry: Expiry, cutoff: datetime) -> int:
 
 
 async def _delete_slices(db: Database, expiry: Expiry, cutoff: datetime) -> int:
-    """One day at a time: for hypertables, where row addresses repeat from chunk to chunk."""
+    """Delete one day at a time, for hypertables, where row addresses repeat from chunk to chunk."""
     where = f"{expiry.column} < $1 AND {expiry.condition}"
     total = 0
     while True:
@@ -102,6 +102,6 @@ async def _delete_slices(db: Database, expiry: Expiry, cutoff: datetime) -> int:
 
 
 def accepted_window(config: Config) -> Callable[[int], TimeWindow]:
-    """A function that gives the accepted window at a moment, by the configured retention."""
+    """The function from the time now, in microseconds, to the window of record times that are accepted then."""
     days: dict[type, int] = {row.record: kept_days(row.table, config.retention) for row in ROWS}
     return lambda now_us: time_window(now_us, config.validation.max_ahead_s, days)

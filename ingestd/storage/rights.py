@@ -1,7 +1,7 @@
 """The rights that the daemon's role needs, and the GRANT for each that is missing.
 
 `sql/roles/roles.sql` makes three roles, to migrate, to write and to read; these are the rights of the writer.
-It states them again, since a superuser runs it with psql alone; a test logs in as its writer and finds none missing.
+That file states them again, since a superuser runs it with psql alone; a test checks that its writer lacks none.
 """
 
 from __future__ import annotations

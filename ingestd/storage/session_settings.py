@@ -32,11 +32,11 @@ _CONDITIONAL = (
     "SELECT CASE current_setting('session_replication_role') WHEN 'replica'"
     " THEN set_config('session_replication_role', 'origin', true) END,"
     " CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END,"
-    # What TimescaleDB takes for its restore, which sets it on the database, goes past its chunks, and no query finds it
-    # again. To end it takes a superuser too.
+    # A restore sets this on the database. Rows that TimescaleDB takes meanwhile get into no chunk, and no query finds
+    # them again. Ending it takes a superuser too.
     " CASE current_setting('timescaledb.restoring', true) WHEN 'on'"
     " THEN set_config('timescaledb.restoring', 'off', true) END,"
-    # Without the first no late trade enters a columnar chunk, with a limit not all that come at once.
+    # Without decompression no late trade enters a columnar chunk; with a limit on it, not all that come at once do.
     " CASE current_setting('timescaledb.enable_dml_decompression', true) WHEN 'off'"
     " THEN set_config('timescaledb.enable_dml_decompression', 'on', true) END,"
     f" CASE WHEN current_setting('{_DECOMPRESSED}', true) <> '0' THEN set_config('{_DECOMPRESSED}', '0', true) END"
@@ -51,7 +51,7 @@ def begin(server_version: int, extension_schema: str, lock_timeout_s: float | No
 
 
 def for_session(server_version: int, extension_schema: str) -> str:
-    """The same settings for statements outside of transactions, on a connection without a pooler."""
+    """The statements that set the same for a session without a pooler, for statements outside of transactions."""
     settings = _settings(server_version, extension_schema, None)
     settings["default_transaction_isolation"] = "'read committed'"
     return "; ".join(f"SET {name} = {value}" for name, value in settings.items())

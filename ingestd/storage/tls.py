@@ -1,4 +1,4 @@
-"""TLS to PostgreSQL as libpq has it: `sslmode` and the files beside it."""
+"""TLS to PostgreSQL as libpq does it: `sslmode` and the files beside it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Self
 from ingestd.config import dsn
 from ingestd.errors import ConfigError, Problem
 
-_ALPN = ["postgresql"]  # what a server wants to hear when TLS begins at once
+_ALPN = ["postgresql"]  # the protocol name that a server requires when TLS begins at once
 
 
 @dataclass(frozen=True, slots=True)
 class TlsMode:
-    """The `ssl…` parameters of a DSN; a file that is not named is libpq's own, where it exists."""
+    """The `ssl…` parameters of a DSN; a file that it does not name is libpq's default, if that exists."""
 
     mode: str
     direct: bool
@@ -52,7 +52,7 @@ class TlsMode:
 
 
 class _Named(ssl.SSLContext):
-    """A context that asks for, and checks, the server's name where an address was dialled."""
+    """A context that sends and checks the server's name, although an address was dialled."""
 
     server_name = ""
 
@@ -68,7 +68,7 @@ class _Named(ssl.SSLContext):
 
 
 def contexts(tls: TlsMode, server_name: str) -> list[ssl.SSLContext | None]:
-    """What to try, the first choice first; None: without TLS. Raises ConfigError as `require_usable`."""
+    """The contexts to try, the first choice first; None: without TLS. Raises ConfigError as `require_usable`."""
     if tls.mode == "disable":
         return [None]
     context = _context(tls)
@@ -79,7 +79,7 @@ def contexts(tls: TlsMode, server_name: str) -> list[ssl.SSLContext | None]:
 
 
 def require_usable(tls: TlsMode) -> None:
-    """Raises ConfigError naming the parameter whose file cannot be used."""
+    """Raise ConfigError, which names the parameter, if a file cannot be used."""
     if tls.mode != "disable":
         _context(tls)
 
@@ -133,6 +133,6 @@ def in_home(name: str) -> Path:
 
 
 def _own(name: str) -> str | None:
-    """libpq's file of this name, where it exists."""
+    """The path of libpq's file of this name; None if there is none."""
     file = in_home(f".postgresql/{name}")
     return str(file) if file.exists() else None

@@ -34,7 +34,7 @@ _REFRESHES_FAILED = 2  # failures in a row that make a problem: refreshes come e
 
 
 def pause_s(refresh_took_s: float) -> float:
-    """How long to wait for the next refresh of candles, so that they take the server a tenth of its time at most.
+    """How long to wait before the next refresh of candles: nine times as long as the last one took, within limits.
     A minute with new trades is computed again as a whole, so refreshes get longer with the rate of trades."""
     return min(max(_ROLLUPS_EVERY_S, 9 * refresh_took_s), _ROLLUPS_AT_LEAST_EVERY_S)
 
@@ -57,10 +57,10 @@ class Upkeep:
         self._turn = asyncio.Lock()
         self._failures: Counter[str] = Counter()  # in a row, by step
         self._log_limit = LogLimit()
-        self._errors: dict[str, str] = {}  # of the last failure
+        self._errors: dict[str, str] = {}  # of the last failure, by step
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run turns until cancelled."""
         while True:
             await self.turn()
             await asyncio.sleep(pause_s(self._refresh_took_s))
@@ -117,7 +117,7 @@ class Upkeep:
         return True
 
     async def _look_at_jobs(self, database: Database, engine: Engine) -> bool:
-        """What the server refreshes and drops by itself. False: it was not due."""
+        """Raise IngestdError if the server's own jobs, which refresh and drop, fail. False: it was not due."""
         if not self._is_due("jobs", JOBS_EVERY_S):
             return False
         if (failing := await rollups.failing_job(database, engine)) is not None:
@@ -125,14 +125,14 @@ class Upkeep:
         return True
 
     async def _purge(self, database: Database, engine: Engine) -> bool:
-        """False: it was not due, so how it went the last time is what is known of it."""
+        """Delete old rows. False: it was not due, so the last result still counts."""
         if not self._is_due("purge", _PURGE_EVERY_S):
             return False
         await retention.purge(database, engine, self._config)
         return True
 
     async def _store_markets(self, database: Database, _engine: Engine) -> bool:
-        """False: it was not due."""
+        """Store the markets if they have changed. False: after a failure it is not due yet."""
         markets = self._markets()
         if markets == self._stored_markets:
             return True
@@ -144,14 +144,14 @@ class Upkeep:
         return True
 
     def _is_due(self, what: str, every_s: float) -> bool:
-        """If it is due, it is due again after `every_s`."""
+        """Whether this step is due; then it is due again after `every_s`."""
         is_due = monotonic_s() >= self._due_s.get(what, 0.0)
         if is_due:
             self._due_s[what] = monotonic_s() + every_s
         return is_due
 
     async def close(self, *, within_s: float) -> None:
-        """One last turn, so that candles include all stored trades, if the database answers in time."""
+        """Run one last turn, if the database answers in time, so that candles include all stored trades. Disconnect."""
         if self._database is not None:
             try:
                 async with asyncio.timeout(within_s):

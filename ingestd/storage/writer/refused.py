@@ -35,7 +35,7 @@ class Kept(NamedTuple):
     error: str | None
 
     def shortened(self) -> Kept:
-        """A document that any table accepts: the beginning of this one, in ASCII."""
+        """This row with a document that any table accepts: the beginning of its own, in ASCII."""
         document = json.dumps({"characters": len(self.document), "begins": self.document[:_BEGINNING]})
         error = None if self.error is None else self.error.encode("ascii", "backslashreplace").decode()[:_BEGINNING]
         return self._replace(document=document, error=error)
@@ -43,7 +43,7 @@ class Kept(NamedTuple):
 
 def is_blamed(error: DatabaseError, doubts: int) -> bool:
     """Whether to look for the row that causes this error: at once for errors known to be of a row, for unknown ones
-    after `doubts` failures in a row."""
+    after DOUBTS_ENOUGH consecutive failures. `doubts` is their number."""
     return reaction_to(error) in _BLAMED or (may_be_of_a_row(error) and doubts >= DOUBTS_ENOUGH)
 
 

@@ -23,7 +23,7 @@ _symbol_of = attrgetter("symbol")
 
 @dataclass(slots=True)
 class Rows:
-    """The rows of one table in one flush. `order` gives the index of the record behind each row."""
+    """The rows of one table in one flush. `_order` gives each row's index in `_records`; None: they are in order."""
 
     table: Table
     columns: tuple[str, ...]  # of the payload; the other columns get their defaults
@@ -106,8 +106,8 @@ class _Lines:
 
 
 class RowMaker:
-    """Makes the rows of one flush: `add` records, then ask for `rows`. Records that `withheld` names are only
-    counted."""
+    """Makes the rows of one flush: `add` records, then ask for `rows`. Records for which `withheld` is
+    true are only counted."""
 
     def __init__(self, withheld: Callable[[Record], bool] | None = None) -> None:
         self._is_withheld = withheld

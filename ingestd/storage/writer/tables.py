@@ -15,7 +15,7 @@ class Table:
     channel: str
     columns: tuple[str, ...]
     key: tuple[str, ...] = ()
-    updates: str = ""  # what a row does to the stored one with its key; empty: that stays, and this is a duplicate
+    updates: str = ""  # what follows DO UPDATE SET; empty: the stored row stays, and the new one is a duplicate
     seldom: tuple[str, ...] = ()  # the last columns, if nearly every row has their defaults
 
     @property
@@ -54,8 +54,8 @@ class Table:
         )
 
     def count_missing(self) -> str:
-        """SQL that counts staged rows that are not in the table: a trigger, a rule or a policy kept them out. Only
-        tables with a key can be counted so."""
+        """SQL that counts staged rows that are not in the table: a trigger, a rule or a policy kept them out. Always
+        0 for a table without a key."""
         if not self.key:
             return "SELECT 0"
         same = " AND ".join(f"t.{name} = s.{name}" for name in self.key)

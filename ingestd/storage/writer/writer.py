@@ -39,7 +39,7 @@ _TOO_MUCH_UNPACKED = "53400"
 _UNPACK_FREELY = "SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0"
 
 DIRECT_COMPRESS = "timescaledb.enable_direct_compress_copy"
-"""The server's setting by which a COPY into a table without a unique index writes columnar chunks. Since 2.21."""
+"""The server's setting by which a COPY into a table without a unique index writes columnar chunks, since 2.21."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def prepare(
     marks: Mapping[str, Mark | None] | None = None,
     origin: Callable[[Record], str] | None = None,
 ) -> Flush:
-    """Build the COPY text once; retries reuse it."""
+    """Build a flush of these records. Its COPY text is made once, and retries reuse it."""
     maker = RowMaker()
     maker.add(records)
     return Flush(tuple(moves), marks or {}, maker.rows(), origin)
@@ -265,7 +265,7 @@ async def _store_rows(database: Database, rows: Rows, payload: bytes, count: int
 
 
 async def _store_in_portions(database: Database, rows: Rows, taken: _Taken) -> None:
-    """Raises NoneTaken if none of the bad rows may be put aside. The next attempt then tries all rows at once."""
+    """Store the rows in portions. Raises NoneTaken if no bad row may be put aside; then all are tried at once."""
     lines = copy_text.split(rows.payload)
     for start in range(0, len(lines), _PORTION_ROWS):
         end = start + _PORTION_ROWS
