@@ -15,7 +15,7 @@ _SHOWN_CHARS = 200
 
 
 def mapped_url(url: str, url_map: Mapping[str, str]) -> str:
-    """The URL with the longest prefix that `url_map` lists replaced."""
+    """Replace the longest prefix of the URL that `url_map` lists."""
     for prefix in sorted(url_map, key=len, reverse=True):
         if url.startswith(prefix):
             return url_map[prefix] + url[len(prefix) :]

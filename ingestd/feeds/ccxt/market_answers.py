@@ -52,7 +52,7 @@ class NoAnswer(dict[Any, Any]):
 
 
 class MarketAnswers:
-    """The replies of one load. `aside`: the reason for each removed entry. `missing`: the reason for each missing
+    """The replies of one load. `aside`: the reason for each entry left out. `missing`: the reason for each missing
     family of markets."""
 
     def __init__(self, *, entries_may_go: bool) -> None:

@@ -322,5 +322,5 @@ _CONVERSIONS: Mapping[Channel, _Convert] = {
 
 
 def _version(book: Mapping[str, Any]) -> tuple[Any, Any]:
-    """A value that changes whenever ccxt changes the book."""
+    """The book's sequence number and time, which change with the book if the exchange states either."""
     return book.get("nonce"), book.get("timestamp")

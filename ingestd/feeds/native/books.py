@@ -95,7 +95,7 @@ class Book:
         self._depth = depth
 
     def change(self, bids: Sequence[Row], asks: Sequence[Row], *, is_snapshot: bool) -> None:
-        """Apply changes, or replace the book by a snapshot. Raises ValueError and leaves the book as it was."""
+        """Apply changes, or replace the book by a snapshot. A bad row raises ValueError and changes nothing."""
         parsed_bids, parsed_asks = self.bids.parsed(bids), self.asks.parsed(asks)
         if is_snapshot:
             self.bids.clear()

@@ -1,9 +1,9 @@
 """Finds the trades a stream missed in pages of a venue's past trades, and proves that none is left out. Pure.
 
 Each page is assumed to be a contiguous run of the venue's trades, in any order and possibly with duplicates. Two pages
-that share a trade form one longer run. The pages cover a gap if the first holds a trade stored before the gap, each
-later page shares a trade with the one before it, and the last holds the trades stored after the gap. If any of this
-fails, the search raises `Unfillable`; it never reports the gap as filled.
+that share a trade form one longer run. The pages cover a gap if the first holds a trade stored at one edge of the gap,
+each later page shares a trade with the page before it, and the last reaches the trades stored at the other edge. If any
+of this fails, the search raises `Unfillable`; it never reports the gap as filled.
 
 For a window of exchange times without a gap, the run must hold a trade from before the window, and a trade from its end
 or later, or the venue's newest trade. What the run does not reach is `missing`.

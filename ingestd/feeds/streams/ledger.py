@@ -40,7 +40,7 @@ class Stream(StreamStatus):
 
     url: str | None = None
     overlap: Overlap | None = None  # while two sockets may deliver it
-    ids: IdSeries | None = None  # while the venue's trade ids have no holes
+    ids: IdSeries | None = None  # judges its trade ids, where these are consecutive
     last: MarketRecord | None = None
 
     def is_repeat(self, url: str, record: MarketRecord) -> bool:
