@@ -113,7 +113,7 @@ def _feed(config: Config, exchange: str, symbol: str, channel: str) -> FeedConfi
 
 
 def _default_end(channel: str, timeframe: str) -> datetime:
-    """The default of --to: newer data may still be in the daemon's journal, or not be final."""
+    """Return the default of --to. Newer data may still be in the daemon's journal, or not be final."""
     now = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
     if channel == "open_interest":
         timeframe = "5m"

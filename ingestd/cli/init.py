@@ -132,7 +132,7 @@ def _state_dir() -> Path:
 
 
 def _require_sound(text: str) -> None:
-    """Print the notes of `ingestd check`. Raises ConfigError where it would."""
+    """Check the text as `ingestd check` does, and print the notes. Raises ConfigError with the mistakes."""
     with tempfile.TemporaryDirectory(prefix="ingestd-init-") as folder:  # readable by this user only
         file = Path(folder) / "ingestd.toml"
         file.write_text(text, encoding="utf-8")

@@ -29,7 +29,7 @@ def found(value: Path | None) -> Path:
 
 
 def config_file_option(help_text: str, callback: Callable[..., Path] | None = None) -> Callable[[_Command], _Command]:
-    """`-c FILE`, passed as `config_file`: None where it is left out, unless `callback` finds another file."""
+    """Make the option `-c FILE`, passed as `config_file`: None if it is left out, unless `callback` finds a file."""
     return click.option(
         "-c",
         "--config",

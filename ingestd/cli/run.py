@@ -32,8 +32,8 @@ log = structlog.get_logger()
 def run(config_file: Path, role: str | None, shard: str) -> None:
     """Capture until stopped.
 
-    Role all: feeds, journal and all sinks in this process. feed: no database; publishes to Kafka. sink: stores Kafka's
-    topics in the database, as a member of the group kafka.group_id.
+    Role all: feeds, journal and all sinks in this process. feed: no database; publishes to Kafka and Redis. sink:
+    stores Kafka's topics in the database, as a member of the group kafka.group_id.
 
     SIGTERM or SIGINT closes the feeds, stores the captured records within instance.shutdown_deadline_s, and exits with
     0; records not stored by then stay in the journal for the next start. A second SIGINT (two within 0.1 s count as

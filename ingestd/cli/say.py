@@ -23,5 +23,5 @@ def say_progress(text: str) -> None:
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 market`, `2 markets`."""
+    """Join a number and its noun: `1 market`, `2 markets`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

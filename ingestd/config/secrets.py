@@ -41,7 +41,7 @@ hidden: dict[str, None] = {}
 
 
 def hide(secret: str) -> None:
-    """Mask this value in all messages from now on, plain or percent-encoded."""
+    """Mask this value in all messages from now on, plain or percent-encoded, unless it is short or a plain word."""
     if _A_PLAIN_WORD.fullmatch(secret) is None:
         hidden.update(dict.fromkeys((secret, quote(secret, safe=""), quote(secret), repr(secret)[1:-1])))
     while len(hidden) > _HIDDEN_AT_MOST:
@@ -49,7 +49,8 @@ def hide(secret: str) -> None:
 
 
 def redact(text: str) -> str:
-    """Mask secrets in the text: passwords, keys, tokens and signatures, by name, by form, or hidden before (`hide`)."""
+    """Mask the secrets in a text, which is cut to 16,384 characters: what their names or forms give away (passwords,
+    keys, tokens, signatures), and the values that `hide` has noted."""
     if len(text) > _SEARCHED_CHARS:  # a venue may send a megabyte, and the search is not linear
         text = f"{text[:_SEARCHED_CHARS]}..."
     for secret in sorted(hidden, key=len, reverse=True):
@@ -85,7 +86,7 @@ def shown_url(url: str) -> str:
 
 
 def shown_value(value: Any, name: str = "") -> Any:
-    """An option's value for printing: masked if its name is secret, URLs in part, containers recursively."""
+    """Return an option's value for printing: masked if its name is secret, URLs in part, containers recursively."""
     if name and value is not None and is_secret_name(name):
         return MASK
     if isinstance(value, dict):
@@ -96,7 +97,7 @@ def shown_value(value: Any, name: str = "") -> Any:
 
 
 def secrets_of_url(url: str) -> list[str]:
-    """The secrets in a URL: the password before the last @, and the parameters with secret names."""
+    """List the secrets in a URL: the password (or a user alone) before the last @, and parameters with secret names."""
     user, _, _ = url.partition("://")[2].rpartition("@")
     secret = user.partition(":")[2] or user
     named = [value for key, value in parse_qsl(url.partition("?")[2]) if is_secret_name(key)]

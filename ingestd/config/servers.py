@@ -15,7 +15,7 @@ _BROKER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
 
 
 def require_broker(server: str) -> str:
-    """Return the address if it is `host:port`. Raises ValueError without quoting it."""
+    """Return the address if it is `host:port` or a host alone. Raises ValueError without quoting it."""
     if _BROKER.fullmatch(server) is None:
         raise ValueError("must be host:port of one broker; put a user into username, a password into password_file")
     return server
@@ -45,14 +45,14 @@ class DatabaseConfig(Section):
         return self
 
     def resolved_dsn(self) -> str:
-        """The DSN with passwords read from files on each call, so that each connection uses the current password."""
+        """Return the DSN. Files are read on each call, so that each connection uses the current password."""
         dsn = self.dsn if self.dsn is not None else read_secret(self.dsn_file, "database.dsn_file")
         if self.password_file is None:
             return dsn
         return changed(dsn, password=read_password(self.password_file, "database.password_file"))
 
     def password_from(self) -> str:
-        """The option that supplies the password of `resolved_dsn`, if any."""
+        """Name the option that supplies the password of `resolved_dsn`, if it has one."""
         if self.password_file is not None:
             return f"database.password_file: {self.password_file}"
         return "database.dsn" if self.dsn is not None else f"database.dsn_file: {self.dsn_file}"
@@ -99,5 +99,5 @@ class KafkaConfig(Section):
         return self
 
     def password(self) -> str:
-        """The SASL password, read on each call, so that the next connection uses a rotated one."""
+        """Read the SASL password, on each call, so that the next connection uses a rotated one."""
         return read_password(self.password_file, "kafka.password_file")

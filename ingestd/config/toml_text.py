@@ -11,8 +11,8 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def to_toml(document: Mapping[str, Any]) -> str:
-    """Format tables in the order of `document`, a list of tables as `[[name]]`. It must not hold None: TOML has no
-    null."""
+    """Format tables in the order of `document`, a list of tables as `[[name]]`. TOML has no null, so None must not
+    occur."""
     return "\n".join(_lines(document)).strip() + "\n"
 
 

@@ -58,7 +58,7 @@ def why_unreadable(error: OSError | ValueError) -> str:
 
 
 def read_secret(path: Path | None, key: str) -> str:
-    """Read a file's content without surrounding blanks; `key` names the option in error messages."""
+    """Read a file's content without surrounding blanks. Raises ConfigError about the option `key` if it has none."""
     assert path is not None, "the section's validator requires the option"
     try:
         secret = read_text(path).strip()
@@ -70,14 +70,14 @@ def read_secret(path: Path | None, key: str) -> str:
 
 
 def read_password(path: Path | None, key: str) -> str:
-    """Like `read_secret` for a file that holds only a password; the password is masked from then on."""
+    """Read a file that holds only a password, like `read_secret`, and mask the password from then on (`hide`)."""
     password = read_secret(path, key)
     hide(password)
     return password
 
 
 def require_path(path: Path) -> Path:
-    """Raises ValueError for a path that no file can have."""
+    """Return the path. Raises ValueError if no file can have it."""
     if "\0" in str(path):
         raise ValueError("has a NUL character, which no name of a file can have")
     return path

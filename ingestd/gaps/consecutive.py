@@ -1,10 +1,10 @@
-"""Whether a series of ids is consecutive, judged by the holes that were seen so far. Pure."""
+"""Judges whether a series of ids is consecutive, by the holes that were seen so far. Pure."""
 
 from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-# A series counts as not consecutive once this many of this many steps left ids out.
+# `_HOLES_TO_REFUTE` holes or more refute a series, if there are that many in `_STEPS` steps on average.
 _STEPS = 50
 _HOLES_TO_REFUTE = 40
 HOLES_TO_DOUBT = 3
@@ -12,21 +12,25 @@ STEPS_TO_BELIEVE = 1000
 """After so many steps without a hole a series that was not believed is believed again."""
 
 Belief: TypeAlias = Literal["believed", "doubted", "refuted"]
-"""`doubted`: most of the newest steps had a hole; `refuted`: nearly every one of many had, so the venue leaves numbers
-out by itself."""
+"""`doubted`: there are at least three holes for four counted steps; `refuted`: there are so many holes that the venue
+leaves numbers out by itself."""
 
 
 class Consecutiveness:
-    """Judges the steps of one series. Steps and holes are counted since a hole that came after steps without one."""
+    """Judges the steps of one series, each from one id to the next one received.
+
+    Steps and holes are counted from the first hole on. Counting begins anew at a hole that finds more than `_STEPS`
+    steps counted and the series still believed.
+    """
 
     def __init__(self) -> None:
         self.since = 0
-        """The steps before those that are counted."""
+        """How many steps came before those that are counted."""
         self.holes = 0
         self._is_proved = False
 
     def judge(self, steps: int, holes_now: int) -> Belief:
-        """After so many steps in all, the newest of which had so many holes."""
+        """Judge the series after `steps` steps in all, the newest of which added `holes_now` holes."""
         is_first = not self.holes
         self.holes += holes_now
         counted, holes = steps - self.since, self.holes
@@ -41,5 +45,5 @@ class Consecutiveness:
         return "believed"
 
     def reset(self) -> None:
-        """The steps are counted from zero again."""
+        """Count from zero again, as the caller does with `steps`."""
         self.since = self.holes = 0

@@ -1,7 +1,7 @@
-"""Where a venue's trade ids have no holes, and what a hole in them says. Pure.
+"""Says where a venue's trade ids have no holes, and what a hole proves. Pure.
 
-A jump is inferred only where the venue's file says `consecutive_ids`; elsewhere ids are random, shared by all markets,
-or skip numbers by themselves.
+A hole proves something only where the venue's file says `consecutive_ids`; elsewhere ids are random, shared by all
+markets, or skip numbers by themselves.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ def asks_for_aggregates(options: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class IdReport:
-    """The ids that one frame skipped, as (first, last) ranges; no ranges: none is missing.
+    """The ids that one frame skipped: `missing` holds them as (first, last) ranges.
 
-    `belief`: whether the series still looks consecutive.
+    Times are in microseconds. The missing trades came after `complete_until` and before `ended_at`; the frame was
+    received at `received_at`. `belief`: whether the series still looks consecutive.
     """
 
     complete_until: int
@@ -46,7 +47,7 @@ class IdReport:
     ended_at: int
     missing: tuple[tuple[int, int], ...]
     belief: Belief = "believed"
-    present: int = 0  # ids inside the ranges that are not missing, since ranges were merged
+    present: int = 0  # ids that are not missing, though inside a range, since ranges were merged
 
     @property
     def count(self) -> int:
@@ -79,13 +80,13 @@ class IdSeries:
         self._joined = 0  # ranges of this frame that were merged into another,
         self._present = 0  # and the ids between them, which are not missing
         self._first: int | None = None
-        self._skipped = 0  # since the first
+        self._skipped = 0  # ids, since the first one
         self._consecutive = Consecutiveness()
-        self._behind = 0  # later trades with smaller ids, since
-        self._behind_highest: int | None = None  # the highest id then
+        self._behind = 0  # trades in a row with later times and smaller ids
+        self._behind_highest: int | None = None  # the highest id at the newest of these
 
     def take(self, trade: Trade) -> IdReport | None:
-        """Note a trade. The report on the frame before it, if there is one to make."""
+        """Note a trade. If it begins a frame, return the report on the frame before, as `settle` does."""
         report = None
         if trade.received_at != self._received_at:
             report = self.settle()
@@ -110,7 +111,7 @@ class IdSeries:
         return report
 
     def follows(self, trade: Trade) -> bool:
-        """The usual case, quickly: note the trade if it is the next id and there is nothing to report. Else False."""
+        """Note the trade if it has the next id and there is nothing to report: the usual case, fast. False: call `take`."""
         if trade.seq - 1 != self._highest or self._missing or self._asked:
             return False
         if trade.received_at != self._received_at:
@@ -124,7 +125,7 @@ class IdSeries:
         self._asked = True
 
     def settle(self) -> IdReport | None:
-        """The report on the newest frame; None the second time."""
+        """Return the report on the newest frame; None if there is nothing to report, or it was returned before."""
         missing, asked, joined, present = tuple(self._missing), self._asked, self._joined, self._present
         self._missing, self._asked, self._joined, self._present = [], False, 0, 0
         last, until = self._last, self._until

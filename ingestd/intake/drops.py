@@ -1,4 +1,4 @@
-"""Dropped records: their number by stream, and the gaps that report them."""
+"""Counts dropped records, and makes the gaps that report them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ingestd.records import FeedGap, MarketRecord, StreamId
 
 log = structlog.get_logger()
 
-# A period of drops ends after this time without another drop. The journal drops from a whole file at a time.
+# A period of drops ends after this time without another drop. The journal drops rarely, from a whole file each time.
 _INTAKE_PAUSE_US = 1_000_000
 _JOURNAL_PAUSE_US = 60_000_000
 
@@ -45,7 +45,7 @@ class Drops:
             self._by_intake.add(stream_of(record), dropped(record), record.received_at)
 
     def overloaded(self, record: MarketRecord) -> None:
-        """Count a record replaced by a newer one, according to `intake.when_full`."""
+        """Count a record given up for a newer one, according to `intake.when_full`."""
         self._overloaded[record.exchange, channel_of(record)] += 1
         self._by_intake.add(stream_of(record), dropped(record), record.received_at)
 
@@ -62,11 +62,13 @@ class Drops:
         return self._by_journal.gap(stream) if begins else None
 
     def end_before(self, stream: StreamId) -> FeedGap | None:
-        """End the stream's period because another gap of it begins or ends, and return the gap of the period."""
+        """End the period in which the intake drops this stream, because another gap of the stream begins or ends.
+
+        Returns the gap of the period; None if there is no period."""
         return self._by_intake.end(stream)
 
     def end_paused(self, now: int | None) -> list[FeedGap]:
-        """The gaps of the periods that are over at `now` (None: all)."""
+        """End the periods that are over at `now` (None: all) and return their gaps."""
         return [*self._by_intake.end_paused(now), *self._by_journal.end_paused(now)]
 
     def gaps(self) -> list[FeedGap]:

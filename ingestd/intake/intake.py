@@ -1,4 +1,4 @@
-"""The intake holds the open records of all feeds, seals them into batches and journals each batch.
+"""Holds the open records of all feeds, seals them into batches and journals each batch.
 
 `put` never waits. If the journal cannot keep up, `writable` waits, and the feeds stop reading their sockets. Before
 that, records of the channels that the configuration gives up (`intake.when_full`) are set aside.
@@ -124,8 +124,8 @@ class Intake:
             self.put(gap)
 
     def put(self, record: MarketRecord | FeedGap) -> None:
-        """Take one record. Far beyond `max_open_records` it is dropped and counted, so that a feed that ignores
-        `writable` cannot fill the memory. A gap record is never dropped: each stream has at most one open."""
+        """Take one record. If far too many are open, drop and count it, so that a feed that ignores `writable` cannot
+        fill the memory. A gap record is never dropped: there are few."""
         records, kind = self._open.records, type(record)
         if 0 < len(records) < self._unchecked_below and kind is not BookSnapshot and kind is not FeedGap:
             # Fast path, for nearly every record: the same effect as `_take`, without its calls.
@@ -139,8 +139,8 @@ class Intake:
             self._take(record)
 
     def put_backfilled(self, record: MarketRecord) -> None:
-        """Like `put`, for a backfilled record: it is not shown live and has no latency. If there is no room for it, no
-        gap is made, because the one it was to fill stays."""
+        """Take one backfilled record: live sinks do not get it, and its latency is not measured. If it is dropped, that
+        makes no gap, because the gap it was to fill stays."""
         if self._is_full():
             self._drops.without_room(record, is_backfilled=True)
             return

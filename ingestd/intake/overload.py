@@ -23,7 +23,8 @@ class Overload:
         calm   half of `high`: from here on, records of channels that the configuration gives up (`intake.when_full`)
                are set aside, so that the other channels need not pause
         high   `intake.max_open_records` or `max_open_bytes`: the feeds pause, so no socket is read
-        full   further records are dropped, so that a feed that does not pause cannot fill the memory
+        full   50,000 records more than `high`, or twice its bytes: further records are dropped, so that a feed that
+               does not pause cannot fill the memory
 
     Few records are kept aside, in order per stream. With the policy `drop_oldest` they are the newest
     `max_batch_records` of the channel, with `conflate` the newest one of each stream.
@@ -65,12 +66,12 @@ class Overload:
         return open_records >= self._full_records or open_bytes >= 2 * self._high_bytes
 
     def sets_aside(self, record: MarketRecord, open_records: int, open_bytes: int) -> bool:
-        """Whether to set the record aside instead of holding it. Later records of its stream must not overtake it."""
+        """Whether to set the record aside. Once one is set aside, so are later ones, because none may overtake it."""
         is_calm = open_records < self._calm_records and open_bytes < self._calm_bytes
         return (self._is_setting_aside or not is_calm) and channel_of(record) in self._policies
 
     def set_aside(self, record: MarketRecord) -> MarketRecord | None:
-        """Set the record aside. Returns the record dropped for it."""
+        """Set the record aside. Returns the record that is dropped for it, if any."""
         self._is_setting_aside = True
         channel = channel_of(record)
         if self._policies[channel] == "conflate":

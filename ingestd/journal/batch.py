@@ -12,12 +12,12 @@ from ingestd.records import Record, all_memory_bytes
 
 # (file sequence, position): orders every batch ever kept in one directory.
 FilePlace: TypeAlias = tuple[int, int]
-Row: TypeAlias = tuple[int, int, bytes, int, bytes]
+Row: TypeAlias = tuple[int, int, bytes, int, bytes]  # position, sealed_at, encoded counts, checksum, payload
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A sealed, durable batch."""
+    """A durable batch as sinks read it. `counts`: its records by channel. `size_bytes`: of its payload."""
 
     journal_id: str
     position: int
@@ -48,7 +48,7 @@ class StoredBatch:
     payload: bytes
 
     def with_records(self, records: list[Record], journal_id: str, file_sequence: int) -> Batch:
-        """The batch as sinks read it."""
+        """Return the batch as sinks read it; `records` are those of the payload, decoded."""
         size_bytes = len(self.payload)
         return Batch(journal_id, self.position, self.sealed_at, self.counts, records, size_bytes, file_sequence)
 

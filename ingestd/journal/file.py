@@ -3,8 +3,8 @@
 Synchronous; the journal calls it from its own threads.
 
 A file that takes no more appends is read by a connection with `locking_mode=EXCLUSIVE`. SQLite then keeps the index of
-the write-ahead log in memory instead of in a new `-shm` file, for which a full disk has no room: only reading the
-journal can free some.
+the write-ahead log in memory instead of in a new `-shm` file, for which a full disk has no room; and the
+journal must be read before it can shrink.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class JournalFile:
         self.close_reader()
 
     def append(self, batch: StoredBatch) -> None:
-        """Make one batch durable: it is committed and synced on return. An error ends the file."""
+        """Make one batch durable: it is committed and synced on return. A JournalError ends the file."""
         row = row_of(batch)
         with self._writing:
             if self._writer is None or self.ended:
@@ -153,10 +153,10 @@ class JournalFile:
             raise JournalError(f"{self.path} was replaced by another file")
 
     def read(self, after: int, max_records: int, max_bytes: int) -> list[StoredBatch]:
-        """Read the batches after position `after`, in order: at least one if there is one, and about `max_records`
-        records.
+        """Read the batches after position `after`, in order: the first one, and more up to `max_records` and
+        `max_bytes` in all.
 
-        Raises JournalDamaged if the first of them is damaged or out of order.
+        Raises JournalDamaged if the first one is damaged, missing or out of order.
         """
         batches: list[StoredBatch] = []
         records = size = 0
@@ -191,14 +191,14 @@ class JournalFile:
         return sums
 
     def sealed_after(self, after: int) -> int | None:
-        """When the first batch after `after` was sealed."""
+        """When the first batch after `after` was sealed, in microseconds; None if there is no such batch."""
         with self._reading():
             query = "SELECT sealed_at FROM batches WHERE position > ? ORDER BY position LIMIT 1"
             row = self._connection().execute(query, (after,)).fetchone()
         return None if row is None else int(row[0])
 
     def has_rows(self) -> bool:
-        """Whether there is any row, even one that a later file repeats."""
+        """Whether the file has any row, even if only such as the next file repeats."""
         with self._reading():
             found = self.rows(0, END).fetchone() is not None
         self.close_reader()
@@ -291,7 +291,7 @@ class JournalFile:
             )
 
     def _take_totals(self, below: int) -> bool:
-        """Use the stored totals. False: there are none, or they do not match the rows."""
+        """Use the stored totals. False: none cover all rows. Raises JournalDamaged if rows that they cover are missing."""
         connection = self._connection()
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'totals'").fetchone():
             return False
@@ -308,7 +308,7 @@ class JournalFile:
         return True
 
     def _is_next(self, position: int, after: int) -> bool:
-        """Whether the row at `position` must follow `after`. A damaged tree can lead to a wrong row that is intact."""
+        """Whether the row at `position` may follow `after`. A damaged tree can lead to a wrong row that is intact."""
         totals = self.totals
         has_holes = totals.batches != totals.last_position - totals.first_position + 1  # damaged batches were taken out
         return position > after if has_holes else position == max(after + 1, totals.first_position)

@@ -1,4 +1,4 @@
-"""The start of the journal: locks the state directory and loads the files of an earlier process."""
+"""Starts the journal: locks the state directory and loads the files of an earlier process."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ from ingestd.records import FeedGap
 
 log = structlog.get_logger()
 
-# The channel for counting batches whose records cannot be counted any more.
 UNKNOWN = "unknown"
 _HOLDER_CHARACTERS = 300
 
 
 @dataclass
 class Found:
-    """The files of an earlier process, oldest first, and what damage took from them: records, or else batches."""
+    """The files of an earlier process, oldest first, and the records that damage took from them, by channel.
+
+    Where the records of lost batches cannot be counted, `lost` has the number of batches, under `UNKNOWN`.
+    """
 
     files: list[JournalFile] = field(default_factory=list)
     lost: dict[str, int] = field(default_factory=dict)
@@ -40,7 +42,7 @@ class Found:
 
 
 def take_directory(directory: Path) -> IO[str]:
-    """Make the journal's directory and lock the state directory, its parent.
+    """Make the journal's directory and lock its parent, the state directory, until the returned file is closed.
 
     Raises JournalError if that fails, JournalLocked if another process holds the lock.
     """
@@ -107,8 +109,8 @@ def files_left(directory: Path) -> Found:
 
 
 def _delete_empty(file: JournalFile) -> None:
-    """Delete a file without usable batches. Keep a second name if the next file repeats all its batches: a failed sync
-    repeats only one."""
+    """Delete a file without usable batches. If it has rows, which the next file repeats, keep it in `bad/`: a failed
+    sync explains only one repeated row."""
     if file.has_rows():
         with translated(file.path):
             kept = keep_aside(file.path)
@@ -118,7 +120,7 @@ def _delete_empty(file: JournalFile) -> None:
 
 
 def _salvaged(file: JournalFile, error: JournalDamaged, below: int, found: Found) -> JournalFile | None:
-    """The file without its damaged batches; None if the disk refuses to write it, and the file stays as it is."""
+    """Return the file without its damaged batches; None if the disk refuses it, and the old file stays as it is."""
     try:
         rewritten = salvage(file, below)
     except JournalError as refusal:

@@ -31,10 +31,10 @@ from ingestd.journal.file import FileName, JournalFile, write_schema
 from ingestd.records import FeedGap, Record, Rejected, StreamId, decode_batch, encode_batch
 
 _PART = ".part.journal"  # a file being rewritten; deleted at the next start
-_NEW = ".new.journal"  # a rewritten file, complete, that has not got the old one's name yet
+_NEW = ".new.journal"  # a rewritten file, complete, that does not have the old one's name yet
 _STEPS = 2000  # positions tried one by one across a damaged page, before the steps double
 _PAGE_BYTES = 4096
-_LEAST_PATIENCE = 1000
+_LEAST_PATIENCE = 1000  # failed reads after which the rest is given up, besides one for each page
 # SQLite quotes a damaged schema in its error, and the quotation may not be text. For MemoryError see `disk.translated`.
 _UNREADABLE = (sqlite3.Error, UnicodeDecodeError, MemoryError)
 
@@ -210,7 +210,7 @@ def _all_without(channel: str, batches: Iterable[StoredBatch], spans: dict[Strea
 
 
 class _Undamaged:
-    """Reads every row of a damaged file that can be reached."""
+    """Reads every row of a file, damaged or not, that can be reached."""
 
     def __init__(self, file: JournalFile, below: int) -> None:
         self.damage = False
