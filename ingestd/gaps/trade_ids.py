@@ -111,7 +111,7 @@ class IdSeries:
         return report
 
     def follows(self, trade: Trade) -> bool:
-        """Note the trade if it has the next id and there is nothing to report: the usual case, fast. False: call `take`."""
+        """Note the trade if it has the next id and nothing is to be reported: the usual case. False: call `take`."""
         if trade.seq - 1 != self._highest or self._missing or self._asked:
             return False
         if trade.received_at != self._received_at:

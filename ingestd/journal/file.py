@@ -291,7 +291,7 @@ class JournalFile:
             )
 
     def _take_totals(self, below: int) -> bool:
-        """Use the stored totals. False: none cover all rows. Raises JournalDamaged if rows that they cover are missing."""
+        """Use the stored totals. False: none cover all rows. Raises JournalDamaged if the file lacks rows."""
         connection = self._connection()
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'totals'").fetchone():
             return False
