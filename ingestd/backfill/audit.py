@@ -1,6 +1,6 @@
 """Compares our one-minute candles with the venue's own, a few symbols at a time.
 
-Where they differ, both are stored in `candle_audit`, and a gap is opened, so that backfill fills it.
+Where they differ, both are stored in `candle_audit`, with a gap in `feed_gaps` that backfill fills.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Auditor:
 def compare(
     ours: Mapping[int, Minute], theirs: Sequence[Candle], contract_size: Decimal | None = Decimal(1)
 ) -> tuple[int, list[Disagreement]]:
-    """The number of minutes that agree, and those that differ. No candle equals a candle without trades.
+    """Return the number of minutes that agree, and the others. A candle that we lack agrees with one without volume.
 
     `contract_size`: see `comparable_volume`.
     """
@@ -127,7 +127,7 @@ async def comparable_volume(db: Database, exchange: str, symbol: str) -> Decimal
 
 
 async def record(db: Database, disagreement: Disagreement) -> bool:
-    """Store a disagreement and open a gap over its minute. False: it was known."""
+    """Store a disagreement, and a gap of its minute. False: the gap was stored before."""
     theirs, ours, start = disagreement.theirs, disagreement.ours, to_datetime(disagreement.theirs.time)
     sql = (
         "INSERT INTO candle_audit (exchange, symbol, bucket_start, fields, open, high, low, close, volume, "
@@ -146,7 +146,7 @@ async def record(db: Database, disagreement: Disagreement) -> bool:
 
 
 async def _judged_since_us(db: Database, exchange: str, symbol: str, start_us: int) -> int | None:
-    """The first minute of which we have all trades: the one after the first trade; None while there is none."""
+    """`start_us`, or the minute after our first trade if no trade before `start_us` is stored; None without trades."""
     if await gap_filling.newest_trade_before(db, exchange, symbol, to_datetime(start_us)) is not None:
         return start_us
     first = await gap_filling.oldest_trade_since(db, exchange, symbol, to_datetime(start_us))

@@ -49,7 +49,7 @@ class Intake(Protocol):
 class Filled:
     """The result for a gap: rows recovered (of trades, by earlier attempts too), and what is proved, as a sentence.
 
-    `missing`: the times still missing; empty if the gap is filled. `may_come`: the venue's past may only be late.
+    `missing`: the times still missing; empty if the gap is filled. `may_come`: the venue may serve them later.
     """
 
     rows: int
@@ -81,8 +81,8 @@ class Filler:
         self._accepts = accepts
 
     async def fill(self, gap: Gap, history: History, timeframe: str) -> Filled:
-        """Fill the gap. Raises Unfillable if it can never be filled, NotYet or another FeedError if a retry may
-        help."""
+        """Fill the gap. Raises Unfillable, ChannelError or SymbolError if it can never be filled, NotYet or another
+        FeedError if a retry may help."""
         history.require(gap.channel, gap.symbol)
         if gap.channel == "trades":
             return await self._fill_trades(gap, history)
@@ -129,7 +129,7 @@ class Filler:
         return Filled(recovered, verdict, merged([*search.missing(), *aside]))
 
     async def _lacking(self, gap: Gap, trades: Sequence[Trade]) -> list[Trade]:
-        """Those of the trades that are not stored."""
+        """The given trades that are not stored."""
         stored = await stored_beside(self._db, gap.exchange, gap.symbol, trades)
         return [trade for trade in trades if trade.trade_id not in stored]
 
@@ -159,7 +159,7 @@ class Filler:
         self, records: Sequence[RecordT], lacking: Callable[[Sequence[RecordT]], Awaitable[Sequence[RecordT]]]
     ) -> list[RecordT]:
         """Hand the records to the intake, wait until the sink has stored them, and return those that validation
-        refuses. `lacking` says which are not stored. Raises NotYet if that takes too long."""
+        refuses. `lacking` says which are not stored. Raises NotYet if storing takes too long."""
         if not records:
             return []
         await self._intake.writable()

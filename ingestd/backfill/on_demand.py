@@ -228,7 +228,7 @@ class _Work:
         return first is not None and first.time == minute_us and Decimal(first.open) == Decimal(oldest.price)
 
     async def _search(self, history: CcxtHistory, series: Series) -> TradeSearch:
-        """Begin the search at the stored progress, or beside a stored trade nearby, which then proves the series."""
+        """Begin the search at the stored progress, or at a stored trade nearby, which the first page must hold."""
         wanted, position_us = self._wanted, self._place.position
         start, end = self._window.start_us, self._window.end_us
         newest = await gap_filling.newest_trade_before(self._db, wanted.exchange, wanted.symbol, wanted.end)
@@ -247,7 +247,7 @@ class _Work:
             if edge is not None and window.start_us - edge.time <= _NEAR_US:
                 return begin(window, before=[as_known(edge)])
             first = await self._asked(lambda: history.id_at(wanted.symbol, series, window))
-            # Include the trade before it, which proves that the first one is the first.
+            # Begin one trade earlier: its time proves that no trade of the window comes before `first`.
             return begin(window, start=None if first is None else Request(from_id=max(0, first - 1)))
         if series.paging is Paging.BEFORE_ID:
             # More trades with the time of the last one may be missing.
@@ -338,7 +338,7 @@ class _Work:
         report.verdict = said_of_lost(report.verdict, said)
 
     def _touch(self, times: Sequence[int]) -> None:
-        """Note times for the candles, those of stored rows too: a killed run may not have refreshed the candles."""
+        """Note which candles to refresh, also of rows stored before: a killed run may have left them stale."""
         inside = [time for time in times if self._window.holds(time)]
         if inside:
             first, last = self._touched or (inside[0], inside[0])

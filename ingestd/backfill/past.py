@@ -1,4 +1,4 @@
-"""Shared by filling a gap and backfilling a range on demand: pages of a venue's past, and which rows are stored."""
+"""Pages of a venue's past, and which of their rows are stored, for gaps and for backfill on demand."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def coverage(channel: str, timeframe: str, history: History, start_us: int, end_
     if channel == "funding":
         return Coverage(start_us, end_us, None)
     step = step_us(channel, timeframe, history)
-    return Coverage(start_us, end_us, step + step // 20 if step >= _MONTH_US else step)  # they vary in length
+    return Coverage(start_us, end_us, step + step // 20 if step >= _MONTH_US else step)  # months vary in length
 
 
 def row_proof(channel: str, timeframe: str, missing: Sequence[Window]) -> str:
@@ -157,8 +157,8 @@ def row_proof(channel: str, timeframe: str, missing: Sequence[Window]) -> str:
 
 
 def said_of_lost(verdict: str, lost: Sequence[str]) -> str:
-    """The verdict if the table lacks rows that the venue returned: proof about the answer then says nothing about the
-    table. `lost` says how many rows, and why."""
+    """The verdict if the table lacks rows that the venue returned: not proved, even if `verdict` proves the venue's
+    answer complete. `lost` says how many rows, and why."""
     lacks = [verdict.removeprefix(NOT_PROVED)] if verdict.startswith(NOT_PROVED) else []
     return NOT_PROVED + "; ".join([*lost, *lacks])
 

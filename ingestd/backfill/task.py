@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 _GAPS_PER_TURN = 100
 _FAILED_TURNS_SHOWN = 3  # consecutive; one may be a short outage of the database
-_REST_LATE_US = 300_000_000  # how far a venue's past trades may lag behind its stream
+_REST_LATE_US = 300_000_000  # how far what a venue serves of the past may lag behind its stream
 _POSTPONED_AT_MOST = 10_000
 _REFRESH_S = 120.0  # time limit of one database call: refreshing an aggregate over a long window
 
@@ -57,7 +57,7 @@ class Backfill:
         self._rows_before: dict[int, int] = {}  # by gap id: rows other than trades recovered by earlier attempts
         self._failed_turns = 0
         self._log_limit = LogLimit()
-        self.problem: str | None = None  # why consecutive turns fail, as a sentence
+        self.problem: str | None = None  # why consecutive turns fail, as a sentence; None if they do not
         self._audit_due_s = monotonic_s() + config.backfill.audit_interval_s
 
     async def run(self) -> None:
@@ -77,7 +77,7 @@ class Backfill:
                 venue.symbols = list(symbols)
 
     async def turn(self) -> None:
-        """Fill every gap that is due, newest first, then run the audit if it is due."""
+        """Fill gaps that are due, newest first, at most `_GAPS_PER_TURN`; then run the audit if it is due."""
         try:
             database = await self._connected()
             for _ in range(_GAPS_PER_TURN):
@@ -173,7 +173,7 @@ class Backfill:
 
     def _postpone(self, gap: Gap, reason: str, *, at_least_s: float = 0.0) -> None:
         if len(self._postponed) >= _POSTPONED_AT_MOST:
-            self._postponed.clear()  # they are only due again
+            self._postponed.clear()  # costs only delays: all of them are due at once
             self._rows_before.clear()
         _, backoff = self._postponed.get(gap.id, (0.0, Backoff(base_s=1.0, cap_s=300.0)))
         delay_s = backoff.next_s(at_least_s + 0.5)

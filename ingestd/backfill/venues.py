@@ -1,4 +1,4 @@
-"""The venues that backfill asks: each feed's history client, its streams, and the pauses the venue asked for."""
+"""The venues that backfill asks: a history client for each feed, its streams, and the pauses it must keep."""
 
 from __future__ import annotations
 

@@ -35,10 +35,10 @@ _beyond_us = re.compile(r"[.,][0-9]{6}([0-9]+)").search
 
 @dataclass(frozen=True, slots=True)
 class _Event:
-    """What each event says; `data` is its JSON. A class names the fields of `data` that it `needs` and `may_have`.
+    """The fields that every event has. A class names the fields of the JSON `data` that it `needs` and `may_have`.
 
-    An attribute is named like its field, without `executed_`. `topic` lacks the prefix. `table` is named when the event
-    is put aside.
+    An attribute is named like its field, without `executed_`. `topic` lacks the prefix. `table` is the table that
+    `rejected_records` names if the event is put aside.
     """
 
     topic: ClassVar[str]
@@ -197,7 +197,7 @@ def _time(value: Any, now: datetime) -> datetime:
 
 
 def _field(data: dict[str, Any], name: str, *, needed: bool = False) -> str | None:
-    """A field's text. Raises EnvelopeError if it is not valid, or needed and missing."""
+    """A field's text; None if it is absent. Raises EnvelopeError if it is not valid, or needed and missing."""
     value = data.get(name)
     if value is None and needed:
         raise EnvelopeError(f"data.{name} is missing")
@@ -205,7 +205,7 @@ def _field(data: dict[str, Any], name: str, *, needed: bool = False) -> str | No
 
 
 def _text(name: str, value: Any) -> str:
-    """Numbers are accepted too, as some programs use numbers as ids."""
+    """The text of a name or id; also of a JSON number, as some programs use numbers as ids."""
     if not isinstance(value, str) or not is_id(value):
         raise EnvelopeError(f"data.{name} is not a text of 1 to {LONGEST_ID} printable characters")
     return str(value)

@@ -151,7 +151,7 @@ def publish(
     config: KafkaConfig | None = None,
     **data: Any,
 ) -> None:
-    """Send one event and wait for it, from a program without an event loop. Opens a connection for each event.
+    """Send one event from a program without an event loop, over a connection of its own. Raises as `EventPublisher`.
 
     `config` as in EventPublisher.
     """
@@ -166,7 +166,7 @@ def publish(
 def envelope(event_type: str, timestamp: datetime, data: dict[str, Any], headers: Headers = ()) -> tuple[bytes, bytes]:
     """The message's key and value. Fields that are None are left out; numbers keep their digits as JSON numbers.
 
-    Raises EnvelopeError for an event that the consumer's parser would refuse.
+    Raises EnvelopeError for an event that the consumer would refuse.
     """
     if event_type not in EVENT_TYPES:
         raise EnvelopeError(f"{event_type!r} is no event type: use one of {', '.join(EVENT_TYPES)}")

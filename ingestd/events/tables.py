@@ -66,7 +66,7 @@ async def store_events(database: Database, events: Sequence[Event]) -> Change:
 
 
 def _log_row(event: Event) -> tuple[object, ...]:
-    """id, timestamp, exchange, symbol, action, order_type, quantity, price, status, order_id, strategy, metadata."""
+    """The row of `audit.trade_logs` for an event, with the columns in the order of `trade_logs_insert`."""
     said: tuple[object, ...]
     if isinstance(event, Completed):
         # A trade is closed by selling, unless it was entered by selling.

@@ -89,7 +89,7 @@ class Batch:
             raise Damaged("its checksum is wrong")
 
     def unpack(self, limit_bytes: int) -> int:
-        """Unpack it, and return its size in bytes. Raises TooLarge, or another ValueError."""
+        """Unpack the batch, and return its size in bytes. Raises TooLarge, or another ValueError."""
         if codec := self._attributes & _CODEC_MASK:
             plain = unpacked(codec, self._data[_HEADER.size :], limit_bytes)
             attributes = struct.pack(">h", self._attributes & ~_CODEC_MASK)
@@ -112,7 +112,7 @@ class _OldMessage:
 
 
 class OldBatch:
-    """A message from before Kafka 0.11, or several packed in one. Their offsets count back from the last one's."""
+    """A message from before Kafka 0.11, or several packed in one, whose offset is that of the last."""
 
     is_control = False
     base_offset = 0
@@ -129,7 +129,7 @@ class OldBatch:
         self._shift = 0
 
     def unpack(self, limit_bytes: int) -> int:
-        """Unpack it, and return its size in bytes. Raises TooLarge, or another ValueError."""
+        """Unpack the messages, and return their size in bytes. Raises TooLarge, or another ValueError."""
         if not (codec := self._attributes & _CODEC_MASK):
             return len(self._data)
         self._plain = memoryview(unpacked(codec, memoryview(self._outer.value or b""), limit_bytes))

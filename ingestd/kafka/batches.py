@@ -1,8 +1,8 @@
 """Reads the batches of a fetch within size limits. Unreadable messages are put aside and do not stop the others.
 
-The client library unpacks a batch whole, and raises at each attempt to read a damaged one. The classes here replace
-three of its own (see `consumer`) and give its record readers, compiled or in Python, only unpacked batches. A batch
-that exceeds a limit or cannot be read becomes one `Unreadable` with its offsets.
+The client library unpacks a batch whole, and raises at each attempt to read a damaged one. Our classes replace three
+of the library's (see `consumer`) and give its record readers, compiled or in Python, only unpacked batches. A batch
+that exceeds a limit or cannot be read becomes one `Unreadable` with the batch's offsets.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ingestd.log_limit import LogLimit
 log = structlog.get_logger()
 
 LARGEST_MESSAGE_BYTES = 4 * 2**20
-_POLL_BYTES = 4 * 2**20  # in one poll: books of 64 MiB blocked the loop for 17 s, the server beyond a call's limit
+_POLL_BYTES = 4 * 2**20  # of one poll: 64 MiB of books blocked the loop for 17 s, and the server beyond a call's limit
 _TRIES = 3  # fetches of a damaged batch before it is put aside: the network may have damaged it
 _LARGEST_LEAP = 100_000
 
@@ -55,7 +55,7 @@ class Bounds:
         self.left_bytes = _POLL_BYTES
 
     def try_again(self, part: Part, offset: int) -> bool:
-        """Whether to fetch a damaged batch again."""
+        """Count a fetch of a damaged batch. Return whether to fetch it again."""
         at, times = self._tried.get(part, (offset, 0))
         times = times + 1 if at == offset else 1
         self._tried[part] = offset, times
@@ -198,7 +198,7 @@ class PartitionRecords:
 
 
 class FetchResult(fetcher.FetchResult):  # type: ignore[misc] # the library ships no types
-    """Like the library's class, but keeps messages for the next poll that this one leaves."""
+    """Like the library's class, but keeps the messages that one poll leaves for the next."""
 
     _partition_records: Any
 

@@ -51,7 +51,7 @@ class GroupConsumer:
         group_id: str,
     ) -> None:
         session_ms = int(config.session_timeout_s * 1000)
-        # The broker answers a join when every member has joined, or when this time is up.
+        # The broker answers a join when every member has joined, at the latest after the session timeout.
         request_ms = int(max(config.request_timeout_s, config.session_timeout_s + _JOIN_MARGIN_S) * 1000)
         self._topics = list(topics)
         self._config = config
@@ -186,7 +186,7 @@ async def read_to_end(config: KafkaConfig, client_id: str, topics: Sequence[str]
 
 
 async def _ended(ending: Awaitable[None], within_s: float) -> None:
-    """Wait for the end of something, whatever the brokers answer."""
+    """Wait until the client has stopped, for at most `within_s`, whatever the brokers answer."""
     with contextlib.suppress(library.KafkaError, TimeoutError, OSError):
         async with asyncio.timeout(within_s):
             await ending

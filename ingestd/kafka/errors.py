@@ -44,7 +44,7 @@ _BROKERS_NAMED = 3
 
 @asynccontextmanager
 async def translated(config: KafkaConfig, what: str = "", *, within_s: float | None = None) -> AsyncIterator[None]:
-    """Raise the library's errors as ours, and ConnectionLost after `within_s`. `what`: the operation or topic."""
+    """Raise the library's errors as ours, ConnectionLost after `within_s`. `what` names the operation or topic."""
     try:
         async with asyncio.timeout(within_s):
             yield

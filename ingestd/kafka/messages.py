@@ -52,10 +52,10 @@ class Consumer(Protocol):
         """Leave the group. Never raises."""
 
     async def poll(self, timeout_s: float, max_records: int) -> Sequence[Message]:
-        """The messages that have arrived, from partitions that are not paused, in order within each partition."""
+        """The messages that come within `timeout_s`, of partitions that are not paused, in order within each one."""
 
     async def bounds(self, parts: Sequence[Part]) -> Mapping[Part, tuple[int, int]]:
-        """The partition's first offset, and its end offset (that of the next message)."""
+        """Each partition's first offset, and its end offset (that of the next message)."""
 
     def begin(self, part: Part, offset: int) -> None:
         """Read this partition from this offset. Does nothing if the partition is no longer this member's."""
@@ -70,4 +70,4 @@ class Consumer(Protocol):
         """The end offset of each partition. Returns or raises within a few seconds."""
 
     async def missing_topics(self) -> Collection[str]:
-        """The subscribed topics that do not exist; `kafka.create_topics` creates them. Ends within a few seconds."""
+        """The subscribed topics that do not exist; none if `kafka.create_topics` creates them. Takes a few seconds."""

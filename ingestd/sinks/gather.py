@@ -16,7 +16,7 @@ from ingestd.retry import Backoff
 
 log = structlog.get_logger()
 
-_LAST_READS = 3  # attempts to read from a failing disk, while finishing
+_LAST_READS = 3  # retries of a read from a failing disk, while finishing
 
 
 class Gatherer:
@@ -66,7 +66,7 @@ class Gatherer:
                 yield more
 
     async def _read(self, max_records: int) -> list[Batch]:
-        """Read the next batches. If the disk fails, try again: journaled batches are not given up."""
+        """Read the next batches, again while the disk fails. Only while finishing, return none after a few failures."""
         backoff = Backoff(base_s=0.1, cap_s=2.0)
         while True:
             try:

@@ -56,8 +56,8 @@ class PersistentWriter(Generic[ConnectionT]):
 
     For the log, `waiting` returns the number of records not stored yet, and `doubtful` the number left by an earlier
     run, which may have stored them. `logs_outages`: whether this writer logs that its server is away; only one of the
-    writers that share a server does. After `finish` it gives up at the second consecutive failure; unstored records
-    stay where they came from.
+    writers that share a server does. After `finish_asked` it gives up at the second consecutive failure; records not
+    stored stay where they came from.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class PersistentWriter(Generic[ConnectionT]):
     async def until_done(
         self, attempt: Callable[[ConnectionT], Awaitable[None]], after_failure: Callable[[], None] = lambda: None
     ) -> bool:
-        """Repeat `attempt` until it succeeds. False: the daemon is stopping, and the server does not answer.
+        """Repeat `attempt` until it succeeds. False: the daemon is stopping, and two attempts in a row failed.
 
         `after_failure` is called after each failure, to forget what was known about the server.
         """
@@ -152,7 +152,7 @@ class PersistentWriter(Generic[ConnectionT]):
         self._metrics.sink_up.labels(self.name).set(0)
         kind = kind_of(error)
         self._metrics.sink_errors.labels(self.name, kind).inc()
-        # Also a row that the writer could not isolate, and a duplicate that it could not merge.
+        # Errors of a row or a duplicate come here only if the writer could not isolate or merge it.
         alarming = not is_known(error) or reaction_to(error) in _NEED_A_PERSON or status.is_stuck
         if alarming:
             self._metrics.sink_alarms.labels(self.name).inc()

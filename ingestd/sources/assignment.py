@@ -9,7 +9,7 @@ from ingestd.kafka.messages import Consumer, Part
 
 
 class Assignment:
-    """`parts` are this member's partitions. `consumer` reads them; it is None while this process is not in the group.
+    """This member's partitions (`parts`). `consumer` reads them; it is None while this process is not in the group.
 
     `committed` are the offsets last committed to the broker.
     """

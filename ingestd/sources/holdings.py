@@ -23,9 +23,9 @@ _SHOWN_S = 300.0
 
 
 class Holdings:
-    """`partitions` are those this member has claimed. `storing` are those whose messages are being stored, including
-    partitions lost meanwhile; `idle` is set while there are none. `remade` are partitions of recreated topics, until
-    their rows are reset.
+    """The messages held of `partitions`, which this member has claimed. `storing` are the partitions whose messages are
+    being stored, including ones lost meanwhile; `idle` is set while there are none. `remade` are partitions of
+    recreated topics, until their rows are reset.
     """
 
     def __init__(self, store: Store, assignment: Assignment, limits: ReaderLimits, metrics: Metrics) -> None:
@@ -43,7 +43,7 @@ class Holdings:
         self._shown: Counter[str] = Counter()  # by channel, at the last call of `by_channel`
 
     def take(self, messages: Sequence[Message]) -> None:
-        """Hold these messages, except those stored already."""
+        """Hold these messages, except those stored already and those of partitions not claimed."""
         if not messages:
             return
         wanted = [message for message in messages if self._is_next(message)]

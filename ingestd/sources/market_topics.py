@@ -39,7 +39,7 @@ _MAX_TEXT = 2000
 
 
 class MarketStore:
-    """The store of the market topics. The same writer stores records of the journal."""
+    """The store of the market topics. It uses the writer that also stores the journal's batches."""
 
     name = "market"
     uses_marks = True
@@ -187,7 +187,7 @@ def _stream_of(record: Record, message: Message, channel: str) -> StreamId:
 
 
 def _all_of(message: Message, channel: str) -> StreamId:
-    """The stream named for messages of a partition that cannot be read."""
+    """The stream to name for a message that does not tell its own: all of its partition."""
     return f"the topic {message.topic}", channel, f"partition {message.partition}"
 
 

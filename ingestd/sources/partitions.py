@@ -41,7 +41,7 @@ FROM ranked WHERE rank <= $2 + 1 ORDER BY updated_at, epoch
 
 @dataclass(slots=True)
 class Partition:
-    """`next` is the offset after the last message taken; `place` is the row in `ingest_positions`.
+    """A claimed partition. `next` is the offset after the last message taken, `place` the row in `ingest_positions`.
 
     `verify_previous_message`: read the message before `next` first, because a recreated topic may have grown past it.
     `unmarked` is the fingerprint of a message that was stored although its place is above its journal's mark.
@@ -168,7 +168,7 @@ async def take_over(
 
 
 async def rewind(database: Database, remade: Sequence[Partition], firsts: Mapping[Part, int]) -> None:
-    """After their topics were recreated, store the first existing offset as the position of these partitions."""
+    """Store the first existing offset as the position of these partitions, whose topics were recreated."""
     for partition in remade:
         stored, first = partition.place.position, firsts[partition.part]
         log.error("topic_was_made_anew", partition=partition.part, stored_up_to=stored, reading_from=first)

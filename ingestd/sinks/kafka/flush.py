@@ -51,7 +51,7 @@ class Chain:
     partition: int
     channel: str
     messages: list[Message] = field(default_factory=list)
-    uncounted: list[Message] = field(default_factory=list)  # messages that report a record counted elsewhere
+    uncounted: list[Message] = field(default_factory=list)  # summaries of records that are counted already
     sent: int = 0
     at_most: int | None = None
     refused: int | None = None
@@ -67,7 +67,7 @@ class Chain:
 _Chains: TypeAlias = dict[tuple[str, int], Chain]  # by topic and partition
 _Encode: TypeAlias = Callable[[Record], bytes]
 _Place: TypeAlias = tuple[bytes, _Encode, str, int]  # a stream's key, encoder, topic and partition
-_Route: TypeAlias = tuple[bytes, _Encode, Callable[[Message], None], Chain]  # its key, encoder, and chain
+_Route: TypeAlias = tuple[bytes, _Encode, Callable[[Message], None], Chain]  # key, encoder, append, chain
 
 
 class PutAside:

@@ -24,7 +24,7 @@ from ingestd.sinks.kafka.flush import TOO_LARGE, Chain, Flush, Preparer
 from ingestd.sinks.retry import PersistentWriter
 from ingestd.status import SinkStatus
 
-_SLOW_S = 5.0  # without an acknowledgement: then the status reports it, while the client still tries
+_SLOW_S = 5.0  # for one flush: then the status reports it, while the client still tries
 _LAST_DELIVERY_S = 3.0  # time to send at shutdown; unsent batches stay in the journal
 _CLOSE_S = 2.0
 
@@ -107,7 +107,7 @@ class KafkaSink:
             nonlocal flush
             for topic in needed - self._partitions.keys():
                 self._partitions[topic] = await producer.partitions(topic)
-            # A topic that was recreated with another number of partitions gets the whole flush again.
+            # If a topic was recreated with another number of partitions, the whole flush is sent again.
             if flush is None or any(flush.partitions[topic] != self._partitions[topic] for topic in needed):
                 flush = self._preparer.prepare(batches, self._partitions)
             while too_large := await self._delivered(flush, producer):

@@ -50,7 +50,7 @@ def numbers(*texts: str | None) -> tuple[str, ...]:
 
 
 def head(symbol: str, exchange: str) -> str:
-    """The beginning of every message: `{"symbol":"BTCUSDT","exchange":"binance"`. Raises ValueError if unprintable."""
+    """The beginning of every message: `{"symbol":"BTCUSDT","exchange":"binance"`. Raises ValueError if not UTF-8."""
     return f'{{"symbol":{_string(symbol)},"exchange":{_string(exchange)}'
 
 
@@ -66,7 +66,7 @@ def tick_message(head: str, tick: Tick) -> bytes:
 
 
 def trade_message(head: str, trade: Trade) -> bytes:
-    """The message of `trades:{exchange}:{symbol}`, with `kind` if it has one. Raises ValueError if it is unwritable."""
+    """The message of `trades:{exchange}:{symbol}`, with `kind` if not ordinary. Raises ValueError if unwritable."""
     price, quantity, trade_id = trade.price, trade.quantity, trade.trade_id
     if not _two_numbers(f"{price},{quantity}"):
         price, quantity = numbers(price, quantity)

@@ -2,7 +2,7 @@
 
 Flushes are at least `_FLUSH_EVERY_S` apart, so that a busy feed costs at most two thousand writes a second, not one for
 each record. Channels get every record of a flush in order; caches are written at most every `cache_flush_ms`. Records
-are dropped and counted while there is no connection or no room in the window:
+are dropped and counted while there is no connection or no room in the window. Of the records that have a channel,
     taken = published + dropped + in flight.
 """
 
@@ -124,7 +124,7 @@ class Publisher:
             await self._answered.wait()
 
     def flush(self) -> None:
-        """Send pending records. After `_CHUNK_RECORDS` the others wait for the next loop turn."""
+        """Send at most `_CHUNK_RECORDS` pending records; the rest waits for the next loop turn."""
         self._handle = None
         now_s = self._flushed_s = monotonic_s()
         records = self._pending

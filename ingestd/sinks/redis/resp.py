@@ -34,7 +34,7 @@ class Replies:
     def feed(self, data: bytes) -> list[tuple[int, str]]:
         """Take bytes from the socket. Returns the errors as (number of the reply since the start, from 0; its text).
 
-        Raises ValueError for a line that is no RESP2 reply.
+        Raises ValueError if a line is longer than any reply.
         """
         data = self._tail + data
         end = data.rfind(b"\n") + 1
@@ -66,7 +66,7 @@ _KNOWN_CODES = frozenset(
         *("MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN", "CROSSSLOT", "NOREPLICAS", "BUSY", "UNKILLABLE"),
     }
 )
-# This connection cannot be used any more: the server's role changed.
+# After these the connection cannot be used any more: the server's role or its users have changed.
 CODES_TO_RECONNECT_ON = frozenset(
     {"NOAUTH", "READONLY", "LOADING", "MASTERDOWN", "MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN"}
 )

@@ -1,4 +1,4 @@
-"""The live view of the market: the last known values, which of them must still be written, and the commands for it.
+"""The live view of the market: the last known values, which of them must still be written, and the commands that do it.
 
 Channels get every record. Caches are conflated: each flush writes a key once, with its last value. Memory is bounded by
 the number of symbols.
@@ -28,7 +28,7 @@ _PUBLISHED = {row.record: row.redis_channel for row in ROWS if row.redis_channel
 class Command(msgspec.Struct, frozen=True, gc=False):
     """Packed commands for one key, for the server that holds `key` (in a cluster, its slot).
 
-    Not a frozen dataclass: one is made for each record, and that would take six times as long.
+    Not a frozen dataclass, which takes six times as long to make: there is one for each record.
     """
 
     key: bytes
@@ -50,7 +50,7 @@ class Stream:
         self.tick: Tick | None = None
         self.trade: Trade | None = None
         self.book: BookSnapshot | None = None
-        self.seen_s: dict[int, float] = {}  # part -> monotonic time when it was last written or received
+        self.seen_s: dict[int, float] = {}  # by part: monotonic time when it was last received
         self.dirty = 0
         self.candles: dict[str, RecentCandles] = {}
         self.dirty_candles: set[str] = set()
@@ -83,7 +83,7 @@ class Stream:
             yield Command(self.candles[interval].key, b"".join(commands), len(commands))
 
     def refill(self, now_s: float) -> bool:
-        """Mark every value that has not expired as not written. False: all have expired."""
+        """Mark every value that has not expired, and all candles, as not written. False: there are none."""
         for part, at_s in list(self.seen_s.items()):
             if now_s - at_s < MARKET_TTL_S - 1:
                 self.dirty |= part
@@ -157,7 +157,7 @@ class View:
         return None
 
     def cache_commands(self, now_s: float, room: int) -> list[Command]:
-        """Commands for the oldest change, and for more while at most `room` commands are returned."""
+        """Commands for changes, orders first, then the oldest, until `room` is used up; the last may exceed it."""
         commands: list[Command] = []
         while room > 0 and (changed := self._orders.pop(now_s)) is not None:
             commands.append(_order_command(*changed, now_s))

@@ -42,7 +42,7 @@ class _Portion:
     """The input of one flush: batches of one journal, and the COPY text prepared from them."""
 
     batches: list[Batch] = field(default_factory=list)
-    flush: Flush | None = None  # of the last `prepared` batches; its step is set when it is written
+    flush: Flush | None = None  # of the last `prepared` batches; its move is set when it is written
     prepared: int = 0
     tried: Flush | None = None  # what the last attempt wrote or tried to write
     terms: Terms | None = None  # the lease terms by which `flush` was prepared
@@ -260,7 +260,7 @@ class TimescaleSink:
         return portion.flush
 
     async def _catch_up_with_positions(self, database: Database) -> None:
-        """Run once at the start: skip batches of old journals that an earlier process has stored."""
+        """Skip the batches that an earlier process has stored, once at the start."""
         await self._free_rows(database)
         if self._direct_compress:
             await self._look_for_direct_compress(database)
@@ -304,7 +304,7 @@ def _row_maker(terms: Terms) -> RowMaker:
 
 
 def _flush(maker: RowMaker) -> Flush:
-    """The flush of these batches; its step is not set yet."""
+    """The flush of the rows made; its move is not set yet."""
     return Flush((), {}, maker.rows(), stored_by_another=maker.withheld())
 
 
