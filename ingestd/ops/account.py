@@ -1,4 +1,4 @@
-"""What became of every record, for each durable sink: the terms of the conservation law (see `metrics.py`)."""
+"""Says what became of every record, by durable sink: the terms of the conservation law (see `metrics.py`)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Ledger(Protocol):
 def account(
     metrics: Metrics, cursors: Mapping[str, Ledger], held: Mapping[str, Mapping[str, int]] | None = None
 ) -> dict[str, Any]:
-    """Every term by channel; under `sinks` the terms of each sink.
+    """Return every term by channel, and under `sinks` those of each sink.
 
     `held`: what each topic reader has read and not stored. The terms outside `sinks` are those of the database sink, or
     of the only sink where there is no database, plus those of every topic reader.
@@ -43,7 +43,7 @@ def account(
 
 
 def without_zeros(counts: Mapping[str, Any]) -> dict[str, Any]:
-    """The same, short enough for a log line: without zeros, and without `sinks` if there is only one."""
+    """Shorten the result of `account` for a log line: leave out zeros, and `sinks` if there is only one."""
     told: dict[str, Any] = {}
     for term, by_channel in counts.items():
         if term != "sinks" and any(by_channel.values()):
@@ -54,7 +54,7 @@ def without_zeros(counts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_zeros(told: Mapping[str, Any]) -> dict[str, Any]:
-    """The opposite of `without_zeros`: every term is there, also the empty ones."""
+    """Add to a result of `without_zeros` the terms that it left out, empty."""
     sinks = {name: _filled(account, _OF_A_SINK) for name, account in told.get("sinks", {}).items()}
     return {**_filled(told, (*_BEFORE, *_OF_A_SINK)), "sinks": sinks}
 
@@ -67,7 +67,7 @@ def _terms(
     metrics: Metrics, names: Collection[str], cursors: Mapping[str, Ledger], held: Mapping[str, Mapping[str, int]]
 ) -> dict[str, dict[str, int]]:
     chosen = [cursor for name, cursor in cursors.items() if name in names]
-    # A reason that begins so is a rejection by another sink; one of no sink happened before the journal.
+    # Rejections by another sink have reasons that begin like this. Those of no sink happened before the journal.
     others = tuple(
         kind.rejections for name, kind in SINKS.items() if name in cursors and kind.rejections and name not in names
     )

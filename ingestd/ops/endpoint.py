@@ -1,7 +1,7 @@
-"""The HTTP endpoint: /metrics, /livez, /readyz and an index. Read-only, and bounded in every direction.
+"""The HTTP endpoint: /metrics, /livez, /readyz and an index. Read-only.
 
-It shares the event loop with the feeds, so no client may slow it down: one request a connection, at most 8 KiB, 5 s to
-send it, 32 connections. A further connection replaces the oldest one that has not sent its request.
+It shares the event loop with the feeds, so clients are limited: one request a connection, at most 8 KiB, 5 s to send
+it, 30 s to take the reply, 32 connections. A further connection replaces the oldest one that has not sent its request.
 """
 
 from __future__ import annotations
@@ -244,7 +244,10 @@ class _Connection(asyncio.Protocol):
         self._deadline = asyncio.get_running_loop().call_later(RESPONSE_TIMEOUT_S, self._late)
 
     def refuse(self, status: bytes, reason: str | None = None) -> None:
-        """Answer with a bare status and close. After a request began there is no room for an answer."""
+        """Answer with a bare status and close; only close if a request has begun, whose reply may be under way.
+
+        `reason`: the label under which to count it; None: it is counted already.
+        """
         if reason is not None:
             self._gate.reject(reason)
         self._refused = True

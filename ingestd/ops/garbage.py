@@ -13,7 +13,7 @@ import gc
 MOST_OBJECTS = 50_000
 """If more objects than this survive a full collection, they are frozen."""
 
-# The messages of a batch live and die together: with the default of 700 they would be visited many times.
+# The messages of a batch are freed together: with the default of 700 they would be visited many times before.
 _YOUNG_OBJECTS = 10_000
 _OLDEST_GENERATION = 2
 
@@ -27,6 +27,6 @@ def tame() -> None:
 
 
 def _freeze_many(phase: str, info: dict[str, int]) -> None:
-    # Freeze only right after a full collection: unreachable cycles would be frozen too, and never freed.
+    # Freeze only right after a full collection: at other times unreachable cycles would be frozen too, and never freed.
     if phase == "stop" and info["generation"] == _OLDEST_GENERATION and len(gc.get_objects()) > MOST_OBJECTS:
         gc.freeze()

@@ -2,8 +2,8 @@
 
 The daemon is live while a restart would not help: the event loop runs and no task has died. It is ready while data
 flows into the journal. A sink that is down changes neither: the journal keeps what is not stored, so the daemon stays
-ready and lists the sink under `degraded`. Only if a sink's server refuses the same records each time is the daemon not
-ready, since a person must act.
+ready and lists the sink under `degraded`. But it is not ready if a person must act: a sink's server refuses the same
+records each time, a table does not keep its rows, or every record of a stream is rejected.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class FeedHealth:
 
 @dataclass(frozen=True, slots=True)
 class JournalHealth:
-    """`full`: it accepts no more batches. `problem`: why the last append failed; None: it succeeded."""
+    """The journal's state. `full`: it accepts no more batches. `problem`: why the last append failed, if it did."""
 
     full: bool = False
     problem: str | None = None
@@ -52,8 +52,8 @@ class JournalHealth:
 class SourceHealth:
     """A member of a consumer group: whether it has joined, whether the broker answers, its `problem` if any.
 
-    The number of its partitions does not matter: there may be more members than partitions. `needed`: the daemon has
-    no other work.
+    The number of its partitions does not matter: there may be more members than partitions. `needed`: the daemon is
+    not ready unless this member has joined.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`reasons` say why it is not ok; `degraded` lists problems that do not affect `ok`. Each is a sentence."""
+    """A judgement. `reasons`: sentences that say why it is not `ok`. `degraded`: problems that do not affect `ok`."""
 
     ok: bool
     reasons: tuple[str, ...] = ()
@@ -115,7 +115,7 @@ def liveness(snapshot: Snapshot) -> Verdict:
 
 
 def readiness(snapshot: Snapshot) -> Verdict:
-    """Whether every feed delivers, and what it delivers is journaled."""
+    """Whether data flows into the journal and no person must act; see the module."""
     reasons: list[str] = []
     degraded: list[str] = []
     if snapshot.stopping:
@@ -182,7 +182,7 @@ def _lost(snapshot: Snapshot) -> list[str]:
 
 
 def _open_gaps(gaps: Collection[FeedGap], now_us: int) -> dict[str, object]:
-    """How many streams have an open gap, and which ones for longest.
+    """The number of open gaps, and the oldest ones.
 
     Open gaps do not affect readiness: they end with the next record, and a stream without records counts as silent.
     """

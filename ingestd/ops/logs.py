@@ -22,12 +22,12 @@ from ingestd.printable import printable, printable_json
 
 _OURS = "ingestd"
 _FIRST = ("timestamp", "level", "event")  # in this order at the beginning of a line
-# While a broker is away it logs forty lines a second, each about an error that we also get, and log once.
+# While a broker is away, this library logs forty lines a second about errors that we also get, and log once.
 _TALKATIVE = "aiokafka"
 
 
 def configure(config: LogConfig, stream: TextIO | None = None) -> None:
-    """Send every log line of the process to `stream` (standard error) in the configured form. May be called again."""
+    """Send all log lines of the process to `stream` (None: standard error) as configured. May be called again."""
     stream = sys.stderr if stream is None else stream
     as_console = config.format == "console" or (config.format == "auto" and stream.isatty())
     level = logging.getLevelNamesMapping()[config.level.upper()]
@@ -86,7 +86,7 @@ def _redact_event(_logger: WrappedLogger, _method: str, event: EventDict) -> Eve
 
 
 def _readable_event(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Text from outside must not control the terminal or look like a log line of its own."""
+    """Escape what would let text from outside control the terminal or look like a log line of its own."""
     return {key: _readable(key, value) if isinstance(value, str) else value for key, value in event.items()}
 
 
@@ -114,7 +114,7 @@ def _route_stdlib(handler: logging.Handler, level: int) -> None:
     root = logging.getLogger()
     for old in [known for known in root.handlers if getattr(known, "_ingestd", False)]:
         root.removeHandler(old)
-    handler._ingestd = True  # type: ignore[attr-defined] # how the next configure finds its own
+    handler._ingestd = True  # type: ignore[attr-defined] # by which the next `configure` finds it
     root.addHandler(handler)
     # Libraries log from WARNING on, with level = "debug" from INFO on: at DEBUG ccxt logs requests with their headers.
     root.setLevel(max(level, logging.INFO if level <= logging.DEBUG else logging.WARNING))

@@ -3,9 +3,9 @@
     received + recovered = stored + duplicate + rejected + dropped + in_journal + released
 
 balances per channel once nothing is in flight. `recovered` is what an earlier process left in the journal. `released`
-is what the role `sink` had read from Kafka and left to the next owner of the partition, who reads it again; what it
-holds counts as `in_journal`, since its journal is the topic. Counts are per batch, never per record; `stored`,
-`duplicate` and `rejected` are counted only after the commit is known.
+is what the role `sink` had read from Kafka and left to the next owner of the partition, who reads it again; what this
+role holds counts as `in_journal`, since its journal is the topic. All are counted once a batch, not once a record:
+`stored`, `duplicate` and the rejections of a sink after the commit is known.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class _LabelValues:
         self._full: set[str] = set()
 
     def shown(self, label: str, value: str) -> str:
-        """The value as it is shown."""
+        """Return the value, or `other` if the label has too many."""
         known = self._values.setdefault(label, set())
         if value in known:
             return value
@@ -221,7 +221,7 @@ class Metrics:
 
 
 def count_by(counter: Counter, counts: Mapping[LabelsT, int]) -> None:
-    """Add many label tuples at once."""
+    """Add to the counter an amount for each tuple of label values."""
     for labels, amount in counts.items():
         if amount:
             counter.labels(*labels).inc(amount)

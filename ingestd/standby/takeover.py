@@ -31,7 +31,10 @@ _LOOK_BACK_US = 2 * MICROSECONDS_PER_DAY  # limits the search, and so the chunks
 
 
 class TakeoverGaps:
-    """Opens a gap for every stream of every feed, and ends it when the stream delivers."""
+    """Opens a gap for every stream of every feed, and ends it when the stream delivers.
+
+    `before`: the old leader's term of the lease.
+    """
 
     def __init__(self, access: DatabaseAccess, feeds: Sequence[Feed], intake: Intake, before: Term) -> None:
         self._access = access
@@ -42,7 +45,7 @@ class TakeoverGaps:
         self._known: set[tuple[str, StreamKey]] = set()
 
     async def run(self) -> None:
-        """Run until every stream has delivered, or cancelled. A feed lists its streams one by one as it subscribes."""
+        """Run until every stream has delivered, at least a minute: a feed lists its streams only as it subscribes."""
         begun_s = monotonic_s()
         backoff = Backoff(base_s=_LOOK_EVERY_S, cap_s=15.0)
         while True:
@@ -78,7 +81,7 @@ class TakeoverGaps:
         log.info("takeover_gaps", exchange=status.label, streams=len(since))
 
     async def _stored_until(self, exchange: str, streams: Sequence[StreamStatus]) -> list[StreamStatus]:
-        """The streams, each with the time of its newest stored row, or else of the old leader's last renewal."""
+        """List the streams, each with the time of its newest stored row, or else of the old leader's last renewal."""
         found = []
         database = await self._access.connect_bounded()
         try:

@@ -13,14 +13,14 @@ from ingestd.venues.trades import Marks, Trades
 
 
 def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
-    """https://api-docs.pro.apex.exchange/#websocket-v3-for-omni-websocket-endpoint"""
+    """Read books: https://api-docs.pro.apex.exchange/#websocket-v3-for-omni-websocket-endpoint"""
     data = part(frame, "data")
     if data and str(at(frame, "topic")).startswith("orderBook"):
         yield NumberedFrame(frame, str(data.get("s")), data, frame.get("type") == "snapshot")
 
 
 def _unsubscription(_exchange: Any, market: Any, name: str) -> dict[str, Any] | None:
-    """https://api-docs.pro.apex.exchange/#websocket-v3-for-omni-websocket-endpoint"""
+    """Make the request: https://api-docs.pro.apex.exchange/#websocket-v3-for-omni-websocket-endpoint"""
     if name != f"orderbook:{market['symbol']}":
         return None
     return {"op": "unsubscribe", "args": [f"orderBook25.H.{market['id2']}"]}  # the depth that ccxt subscribes to

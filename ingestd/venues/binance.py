@@ -67,7 +67,7 @@ class _Aggregate(msgspec.Struct, tag_field="e", tag="aggTrade", gc=False):
 
 
 class _SpotTicker(msgspec.Struct, gc=False):
-    """A best bid and ask without an event name: of spot, without a time; of contracts, with a time."""
+    """A best bid and ask without an event name. Spot sends no time, contracts do."""
 
     s: str
     b: str
@@ -138,9 +138,9 @@ _event = msgspec.json.Decoder(_Trade | _Aggregate | _Ticker | _Depth | _Liquidat
 _spot_ticker = msgspec.json.Decoder(_SpotTicker).decode
 _combined = msgspec.json.Decoder(_Combined)
 _other = msgspec.json.Decoder(_Other)
-# X of the trade stream; REST says isRPITrade. Options: MARKET, and BLOCK. `NA` comes with zeros, which are rejected.
-# "Only market trades will be aggregated, which means the insurance fund trades and ADL trades won't be"; RPI are.
-# Recorded candles are the sum of the aggregates (`test_recorded_candles_of_binance_agree`), so they exclude both.
+# The stream says `X`, REST `isRPITrade`. Options have MARKET and BLOCK. Trades with `NA` are zeros and get rejected.
+# "Only market trades will be aggregated, which means the insurance fund trades and ADL trades won't be"; RPI trades
+# are. Recorded candles are the sum of the aggregates (`test_recorded_candles_of_binance_agree`): they lack both kinds.
 # https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams/Aggregate-Trade-Streams
 # https://developers.binance.com/docs/derivatives/options-trading/websocket-market-streams/Trade-Streams
 # https://developers.binance.com/docs/derivatives/change-log (2025-11: isRPITrade)
@@ -282,7 +282,7 @@ class Binance(Venue):
         self._time_unit = "?timeUnit=MICROSECOND" if exchange in _SPOT and asks_for_microseconds(options) else ""
 
     def address(self, market: Mapping[str, Any], channel: Channel) -> str:
-        """Contracts in USD have separate sockets for books (`public`) and for market data (`market`)."""
+        """USDⓈ-M has two: `market` for aggregate trades, liquidations and mark prices, `public` for the rest."""
         if market.get("linear"):
             category = "market" if self._names[channel] in _OF_THE_MARKET else "public"
             return f"wss://fstream.binance.com/{category}/ws"
@@ -335,7 +335,7 @@ FACTS = (
             # the security type of the endpoint is NONE:
             # https://developers.binance.com/docs/binance-spot-api-docs/rest-api/market-data-endpoints
             needs_no_key=frozenset({("public", "historicalTrades")}),
-            # a weight of 1 is 0.2
+            # the weight is 25; ccxt counts a weight of 1 as 0.2
             costs={("public", "historicalTrades"): 5.0},
         ),
         books=CcxtBooks(over_rest=True),

@@ -14,11 +14,11 @@ _CHECKED_LEVELS = 25
 
 
 def bitfinex_checksums(bids: Levels, asks: Levels) -> Iterator[int]:
-    """Signed CRC32 of price and amount (of a raw book: id and amount) of a bid, an ask, the next bid, …; an ask's
-    amount is negative. Returned for the digits as sent, and for the numbers as JavaScript writes them (5.6e-7), which
-    is how the venue makes its digits.
+    """Yield the checksum over the digits as sent, then over the numbers as JavaScript writes them (5.6e-7), which is
+    how the venue makes its digits.
 
-    https://docs.bitfinex.com/docs/ws-websocket-checksum
+    Each is the signed CRC32 of price and amount (in a raw book: id and amount) of a bid, an ask, the next bid, …; an
+    ask's amount is negative. https://docs.bitfinex.com/docs/ws-websocket-checksum
     """
     best = bids[:_CHECKED_LEVELS], asks[:_CHECKED_LEVELS]
     for text in (as_sent, _as_javascript):

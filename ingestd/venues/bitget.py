@@ -1,4 +1,4 @@
-"""Bitget: the public channels of its WebSocket v2, for spot and contracts.
+"""Bitget: the public channels of WebSocket v2, for spot and contracts.
 
 https://www.bitget.com/api-doc/common/websocket-intro, https://www.bitget.com/api-doc/spot/websocket/public/Depth-Channel,
 https://www.bitget.com/api-doc/contract/websocket/public/Order-Book-Channel
@@ -247,7 +247,7 @@ class Bitget(Venue):
 
 
 def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
-    """https://www.bitget.com/api-doc/spot/websocket/public/Depth-Channel"""
+    """Find the book of a snapshot: https://www.bitget.com/api-doc/spot/websocket/public/Depth-Channel"""
     asked = part(frame, "arg")
     if at(frame, "action") != "snapshot" or (asked.get("channel") or asked.get("topic")) != "books":
         return None

@@ -284,8 +284,8 @@ _OPTION_DASHES = 3  # dashes in an option's id, such as BTC-26DEC25-100000-C
 
 
 class BybitNames(VenueNames):
-    """Topics of option trades: ccxt subscribes to `publicTrade.{symbol}`, but Bybit has one `publicTrade.{baseCoin}`
-    for all options of a coin. https://bybit-exchange.github.io/docs/v5/websocket/public/trade"""
+    """Renames topics of option trades: ccxt subscribes to `publicTrade.{symbol}`, but Bybit has one
+    `publicTrade.{baseCoin}` for all options of a coin. https://bybit-exchange.github.io/docs/v5/websocket/public/trade"""
 
     def __init__(self, _markets: Callable[[], Markets]) -> None:
         self._asked: set[str] = set()  # subscribed topics that cover several markets
@@ -310,7 +310,7 @@ class BybitNames(VenueNames):
 
 
 def _option_of(topic: Any) -> str | None:
-    """The option whose trades this topic names."""
+    """The option whose trades this topic names; None if it names another channel or market."""
     channel, _, name = topic.partition(".") if isinstance(topic, str) else ("", "", "")
     return name if channel == _TRADES and name.count("-") >= _OPTION_DASHES else None
 

@@ -1,7 +1,7 @@
 """Facts about ccxt's order books: how to find a snapshot or sequence numbers in a frame, and to check them. Pure.
 
 ccxt's code for many exchanges ignores sequence numbers, misses a lost change, or does not find the first change that is
-newer than a REST snapshot. It computes no checksum either: one covers the digits as sent, which ccxt has reformatted.
+newer than a REST snapshot. It computes no checksum either: a checksum covers the digits as sent, which ccxt reformats.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Numbering:
         return "follows" if not self.consecutive or start is None or start <= number + 1 else "hole"
 
     def start(self, number: int | None, changes: MutableSequence[Mapping[str, Any]]) -> int | None:
-        """The index of the first buffered change that is newer than a snapshot with this number.
+        """The index of the first buffered change newer than a snapshot with this number; their count if none is.
 
         None: the snapshot is older than the buffered changes, or a change is missing, so a newer snapshot is needed.
         Changes before a hole are removed from the buffer.
@@ -144,7 +144,7 @@ class CcxtBooks:
     refuses to subscribe again.
     `kept_when_broken`: ccxt keeps a broken book and its subscription, whether or not it detects the damage.
     `buffered_here`: we buffer changes, because ccxt loads a REST snapshot before it subscribes, and would lose some.
-    `streams_path`: the path of the list of streams in a request, so that we can shorten it.
+    `streams_path`: the path of the list of streams in a request, so that we can shorten the list.
     `asks_only_for_new`: a call for many symbols subscribes only to those that are not subscribed yet.
     """
 
@@ -181,5 +181,5 @@ def signed(checksum: int) -> int:
 
 
 def as_sent(number: Any) -> str:
-    """The digits of a number as the exchange sent them."""
+    """The digits of a number as the exchange sent them; empty for None."""
     return decimal_text(number) or ""

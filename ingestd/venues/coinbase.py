@@ -200,7 +200,7 @@ class CoinbaseAdvanced(Venue):
     url = "wss://advanced-trade-ws.coinbase.com"
 
     def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        """The last message subscribes to heartbeats, without which Coinbase closes a quiet stream."""
+        """Subscribe to heartbeats too: without them Coinbase closes a quiet stream."""
         return [*super().subscribe(streams, request_id), b'{"type":"subscribe","channel":"heartbeats"}']
 
     def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
@@ -220,7 +220,7 @@ FACTS = (
         native=CoinbaseAdvanced,
         former_names=("coinbaseadvanced",),
         first_market="BTC/USD",
-        # `trade_id` of a product; recorded: 97 of 97 steps are 1
+        # `trade_id` counts the trades of a product: 97 of 97 recorded steps are 1
         trades=Trades(consecutive_ids="all"),
         # for several symbols ccxt subscribes to `ticker_batch`
         ccxt=Ccxt(tickers_one_by_one=True),

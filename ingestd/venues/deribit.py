@@ -12,7 +12,7 @@ from ingestd.venues.trades import Marks, Trades
 
 
 def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
-    """Frames of the channel with group and depth have no `type`: each is a snapshot.
+    """Read books whose frames have a `type`. With the channel of group and depth they have none: all are snapshots.
 
     https://docs.deribit.com/subscriptions/orderbook/bookinstrument_nameinterval
     """
@@ -22,14 +22,14 @@ def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
 
 
 def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
-    """https://docs.deribit.com/subscriptions/orderbook/bookinstrument_nameinterval"""
+    """Find the book of a snapshot: https://docs.deribit.com/subscriptions/orderbook/bookinstrument_nameinterval"""
     data = part(frame, "params", "data")
     is_whole = str(at(frame, "params", "channel")).startswith("book.") and data.get("type") == "snapshot"
     return BookFrame(str(data.get("instrument_name"))) if is_whole else None
 
 
 def _unsubscription(exchange: Any, market: Any, name: str) -> dict[str, Any] | None:
-    """https://docs.deribit.com/api-reference/subscription-management/public-unsubscribe"""
+    """Make the request: https://docs.deribit.com/api-reference/subscription-management/public-unsubscribe"""
     if not name.startswith(f"book.{market['id']}."):
         return None
     params = {"channels": [name]}
@@ -37,8 +37,7 @@ def _unsubscription(exchange: Any, market: Any, name: str) -> dict[str, Any] | N
 
 
 _TRADES = Trades(
-    # https://docs.deribit.com/subscriptions/trades/tradesinstrument_nameinterval (each only for such
-    # trades)
+    # Only such trades have the field: https://docs.deribit.com/subscriptions/trades/tradesinstrument_nameinterval
     marks=Marks(flags={"liquidation": "liquidation", "block_trade_id": "block", "block_rfq_id": "block"})
 )
 _BOOKS = CcxtBooks(
@@ -59,9 +58,8 @@ FACTS = (
             currency={"linear": "base", "inverse": "quote"},
             of_options=True,
         ),
-        # "For perpetual and inverse futures the amount is in USD units. For options and linear futures it is the
-        # underlying base currency coin." A linear perpetual is a linear future of Deribit's, which ccxt takes for
-        # an inverse one. https://docs.deribit.com/api-reference/market-data/public-get_book_summary_by_instrument
+        # in the same units; a linear perpetual is a linear future of Deribit's, which ccxt takes for an inverse one.
+        # https://docs.deribit.com/api-reference/market-data/public-get_book_summary_by_instrument
         open_interest=Counting("base", "quote", "base", count_read_as_value=frozenset({"linear"})),
         trades=_TRADES,
         books=_BOOKS,

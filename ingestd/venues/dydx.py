@@ -12,7 +12,7 @@ from ingestd.venues.trades import Marks, Trades
 
 
 def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
-    """https://docs.dydx.exchange/api_integration-indexer/indexer_websocket: `subscribed` holds the snapshot."""
+    """The snapshot is in `subscribed`: https://docs.dydx.exchange/api_integration-indexer/indexer_websocket"""
     is_whole = (at(frame, "channel"), at(frame, "type")) == ("v4_orderbook", "subscribed")
     return BookFrame(str(at(frame, "id"))) if is_whole else None
 

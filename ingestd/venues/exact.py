@@ -43,7 +43,7 @@ class ExactFloat(float):
 
 
 def decimal_text(value: object) -> str | None:
-    """The decimal text of a price or size, as sent if known; None if the value is missing or not a number."""
+    """The decimal text of a price or size, as sent if known; None if there is no number. A text is not checked."""
     if isinstance(value, float):
         if value - value != 0:  # not a number, or infinite
             return None
@@ -192,7 +192,7 @@ def _with_texts(value: Any) -> Any:
 
 
 def _is_json_fraction(text: str) -> bool:
-    """Whether the text is a JSON number that is read as a fractional one."""
+    """Whether the text is a JSON number with a fraction or an exponent."""
     try:
         return type(_decoder.decode(text)) is ExactFloat
     except ValueError:

@@ -24,7 +24,7 @@ def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
 
 
 def _unsubscription(exchange: Any, market: Any, name: str) -> dict[str, Any] | None:
-    """https://api-docs.grvt.io/market_data_streams/#orderbook-delta"""
+    """Make the request: https://api-docs.grvt.io/market_data_streams/#orderbook-delta"""
     interval = exchange.handle_option("watchOrderBook", "interval", 500)
     if name != f"{market['id']}@{interval}":
         return None

@@ -14,7 +14,7 @@ from ingestd.venues.facts import IN_CONTRACTS, Ccxt, Facts, Quantities
 
 
 def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
-    """For contracts: after a missing change ccxt ignores every later one, but still returns the book.
+    """Read books of contracts: after a missing change ccxt ignores every later one, but still returns the book.
 
     https://huobiapi.github.io/docs/usdt_swap/v1/en/#general-subscribe-incremental-market-depth-data
     """
@@ -24,7 +24,7 @@ def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
 
 
 def _unit_of_sample(info: Any) -> OpenInterestUnit | None:
-    """The unit in a row of the history (`amount_type`): 1 contracts, 2 coins."""
+    """The unit of a row of the history: base if `amount_type` is 2; None if it is 1, for contracts, as usual."""
     return "base" if str(at(info, "amount_type")) == "2" else None
 
 

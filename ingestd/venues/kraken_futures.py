@@ -232,13 +232,13 @@ class KrakenFutures(Venue):
 
 
 def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
-    """https://docs.kraken.com/api/docs/futures-api/websocket/book"""
+    """Read books: https://docs.kraken.com/api/docs/futures-api/websocket/book"""
     if at(frame, "feed") in ("book", "book_snapshot") and "seq" in frame:
         yield NumberedFrame(frame, str(frame.get("product_id")), frame, frame["feed"] == "book_snapshot")
 
 
 def _last_time(row: Mapping[str, Any]) -> Word | None:
-    """`lastTime` of `tickers` is the time of the last trade."""
+    """Read `lastTime` in a row of `tickers`, the time of the last trade; None without one."""
     text = row.get("lastTime")
     if not isinstance(text, str):
         return None
@@ -246,7 +246,7 @@ def _last_time(row: Mapping[str, Any]) -> Word | None:
 
 
 def _unsubscription(_exchange: Any, market: Any, name: str) -> dict[str, Any] | None:
-    """https://docs.kraken.com/api/docs/futures-api/websocket/book"""
+    """Make the request: https://docs.kraken.com/api/docs/futures-api/websocket/book"""
     if name != f"orderbook:{market['symbol']}":
         return None
     return {"event": "unsubscribe", "feed": "book", "product_ids": [market["id"]]}

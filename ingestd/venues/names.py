@@ -14,7 +14,7 @@ _TICKER = "ticker-"  # Independent Reserve's channel of trades
 
 
 class VenueNames:
-    """Translates the names on one socket. By itself it changes nothing."""
+    """Translates the names on one socket. This base class changes nothing."""
 
     def dialled(self, url: str) -> str:
         """Translate the URL that ccxt connects to."""
@@ -32,6 +32,7 @@ class VenueNames:
 class CodeNames(VenueNames):
     """Replaces ccxt's currency codes in market names by the venue's, in subscriptions. ccxt reads the answers itself.
 
+    `forms`: the names to replace, with `{0}` for the base and `{1}` for the quote, such as `pair-{0}-{1}`.
     `between`: the separator between the name and the rest of a text; None if the name is the whole text.
     """
 

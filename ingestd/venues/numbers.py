@@ -34,7 +34,7 @@ def level_texts(levels: list[PricedLevel]) -> list[tuple[str, str]]:
 
 
 def optional_number(number: object) -> str | None:
-    """The text of a JSON number that may be missing."""
+    """The text of a JSON number; None if it is missing. Raises ValueError if it is no number."""
     return None if number is None else number_text(number)
 
 

@@ -83,7 +83,7 @@ FACTS = (
     Facts(
         exchange="coincheck",
         first_market="BTC/JPY",
-        # socket, the first of the list: seconds; REST, `created_at`: milliseconds
+        # the socket sends seconds (first in the list), REST milliseconds (`created_at`)
         trades=Trades(two_times=True),
         # Its messages are changes, which ccxt takes for snapshots, and no sequence number says how to apply
         # them: https://coincheck.com/documents/exchange/api#websocket-order-book
@@ -121,7 +121,7 @@ FACTS = (
             ("=perpDexs", families.LINEAR),
         ),
         ccxt=Ccxt(
-            # its best prices are impact prices
+            # the best prices of its tickers are impact prices
             ticks_from_books=True,
             needs_currencies=True,
             ids_by_place=True,

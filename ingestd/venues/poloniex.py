@@ -13,7 +13,7 @@ from ingestd.venues.facts import Ccxt, Facts
 
 
 def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
-    """https://api-docs.poloniex.com/spot/websocket/market-data#book-level-2"""
+    """Read the books in a frame: https://api-docs.poloniex.com/spot/websocket/market-data#book-level-2"""
     if at(frame, "channel") != "book_lv2" or not isinstance(at(frame, "data"), list):
         return
     for data in frame["data"]:
@@ -23,7 +23,7 @@ def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
 
 
 def _unsubscription(_exchange: Any, market: Any, name: str) -> dict[str, Any] | None:
-    """https://api-docs.poloniex.com/spot/websocket/#unsubscription"""
+    """Make the request: https://api-docs.poloniex.com/spot/websocket/#unsubscription"""
     if name != f"book_lv2::{market['symbol']}":
         return None
     return {"event": "unsubscribe", "channel": ["book_lv2"], "symbols": [market["id"]]}

@@ -33,14 +33,14 @@ BOOK_TIME = "venue_time_us"
 """The key in ccxt's book for its time in microseconds, where ccxt's own time is less precise."""
 
 
-_KEPT_SECONDS = 1024  # a snapshot of trades has many different seconds, the later stream one after the other
+_KEPT_SECONDS = 1024  # a snapshot of trades spans many seconds; after it each second comes once
 known_seconds: dict[str, int] = {}  # in microseconds, by their text
 
 
 def rfc3339_us(text: str) -> int:
     """Convert `2021-04-17T16:43:37.075687Z`, with up to nine decimals; digits after the sixth are dropped.
 
-    Raises ValueError on anything else, including times that are not UTC. Recent seconds are looked up.
+    Raises ValueError on anything else, including times that are not UTC.
     """
     second_us = known_seconds.get(text[:19])
     if second_us is None:
