@@ -64,7 +64,7 @@ class Venue:
             await history.close()
 
     async def is_paused(self, db: Database) -> bool:
-        """Whether the venue failed recently or asked for a pause, in this process, another, or before a restart."""
+        """Whether the venue failed in this process a moment ago, or has asked any process for a pause that lasts."""
         return monotonic_s() < self._not_before_s or await gap_filling.paused_until_us(db, self.exchange) > 0
 
     async def refused(self, db: Database, error: RateLimited) -> None:

@@ -63,7 +63,7 @@ class SizeLimits:
 
 
 class Producer:
-    """A producer. After an error of `send` it must be terminated and replaced with `connect`."""
+    """A producer. After an error of `send`, unless `foreseen`, it must be terminated and replaced with `connect`."""
 
     def __init__(self, config: KafkaConfig, client_id: str) -> None:
         self.is_closed = False

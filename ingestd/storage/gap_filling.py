@@ -54,7 +54,7 @@ async def due_gaps(
 
 
 async def trades_before(db: Database, gap: Gap) -> list[StoredTrade]:
-    """The last trades received before the gap, oldest first."""
+    """The last trades received before the gap, oldest first; none older than `_LOOK_BACK`."""
     # If ids are missing inside one frame, the gap begins and ends at one moment: that frame comes after the gap.
     received = "<=" if gap.started_at < gap.ended_at else "<"
     where = f"time > $3 AND time <= $4 AND received_at {received} $5 ORDER BY time DESC, seq DESC LIMIT {_EDGE_TRADES}"

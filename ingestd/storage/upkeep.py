@@ -1,6 +1,6 @@
 """What the daemon does in the database besides storing rows: candles, retention, the table `symbols`.
 
-It has a connection of its own, so that it never delays a flush. What fails is retried at the next turn.
+It has a connection of its own, so that it never delays a flush. A step that fails is tried again when it is next due.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ class Rows:
     payload: bytes  # the rows as COPY takes them
     _records: list[Record]
     _order: Sequence[int] | None
-    staged: bool = False  # after a unique violation: go through the staging table
-    in_portions: bool = False  # after many bad rows, or one that the server did not name
+    staged: bool = False  # through the staging table: for `updates`, or after a unique violation
+    in_portions: bool = False  # after many bad rows, or one that must be searched for
     doubts: int = 0  # failures in a row with an unknown error
     has_two_times: bool = False  # some trades are of venues that give one trade two times
     left_out: int = 0  # rows that are stored already, with another time
