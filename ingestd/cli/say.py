@@ -1,4 +1,4 @@
-"""Printing for all commands, with text from outside made safe for the terminal."""
+"""Prints for all commands, and makes text from outside safe for the terminal."""
 
 from __future__ import annotations
 

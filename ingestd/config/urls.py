@@ -9,7 +9,7 @@ _NETLOC = re.compile(r"(?<=://)[^/?#]*")
 
 
 def split_url(url: str) -> tuple[SplitResult, list[tuple[str | None, int | None]]]:
-    """Return a URL's parts, and the host and port of each server that it names; None for what is not given.
+    """Return a URL's parts, and the host and port of each server it names, None where not given.
 
     Raises ValueError if a host or port is malformed. Each host is parsed by itself: newer versions of Python refuse a
     list of hosts in which one is in brackets (https://github.com/python/cpython/issues/105704).

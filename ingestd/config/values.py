@@ -1,4 +1,4 @@
-"""The types of configuration values: sizes, durations, paths, names, and texts and secrets in files."""
+"""Types of configuration values: sizes, durations, paths, names. Reads texts and secrets from files."""
 
 from __future__ import annotations
 

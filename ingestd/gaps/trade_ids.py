@@ -82,8 +82,8 @@ class IdSeries:
         self._first: int | None = None
         self._skipped = 0  # ids, since the first one
         self._consecutive = Consecutiveness()
-        self._behind = 0  # trades in a row with later times and smaller ids
-        self._behind_highest: int | None = None  # the highest id at the newest of these
+        self._behind = 0  # trades with later times and smaller ids, counted while the highest id stays
+        self._behind_highest: int | None = None  # the highest id of that count
 
     def take(self, trade: Trade) -> IdReport | None:
         """Note a trade. If it begins a frame, return the report on the frame before, as `settle` does."""

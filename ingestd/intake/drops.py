@@ -34,8 +34,7 @@ class Drops:
         self._overloaded: Counter[tuple[str, str]] = Counter()  # by exchange and channel
 
     def without_room(self, record: MarketRecord, *, is_backfilled: bool = False) -> None:
-        """Count a record for which there was no room, or that came after the close. A backfilled one makes no gap,
-        because the gap it was to fill stays."""
+        """Count a record for which there was no room, or that came after the close. A backfilled one makes no gap."""
         self._without_room[channel_of(record)] += 1
         if is_backfilled:
             return
@@ -76,7 +75,7 @@ class Drops:
         return [*self._by_intake.gaps(), *self._by_journal.gaps()]
 
     def count(self) -> None:
-        """Add the records dropped since the last call to the metrics."""
+        """Add the records dropped since the last call to the metrics, and log those without room."""
         if self._without_room:
             counts, self._without_room = self._without_room, Counter()
             reason = "after_close" if self.is_closed else "intake_full"

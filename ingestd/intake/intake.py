@@ -139,8 +139,8 @@ class Intake:
             self._take(record)
 
     def put_backfilled(self, record: MarketRecord) -> None:
-        """Take one backfilled record: live sinks do not get it, and its latency is not measured. If it is dropped, that
-        makes no gap, because the gap it was to fill stays."""
+        """Take one backfilled record: live sinks do not get it, and the exchange's latency is not measured by it.
+        If it is dropped, that makes no gap, because the gap it was to fill stays."""
         if self._is_full():
             self._drops.without_room(record, is_backfilled=True)
             return

@@ -27,8 +27,8 @@ def account(
 ) -> dict[str, Any]:
     """Return every term by channel, and under `sinks` those of each sink.
 
-    `held`: what each topic reader has read and not stored. The terms outside `sinks` are those of the database sink, or
-    of the only sink where there is no database, plus those of every topic reader.
+    `held`: what each topic reader has read and not stored, by channel. Outside `sinks` the terms of sinks are those of
+    the database sink, or of the only sink where there is no database, plus those of every topic reader.
     """
     held = held or {}
     first = [name for name in SINKS if name in cursors][:1]

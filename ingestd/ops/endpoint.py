@@ -63,7 +63,7 @@ class Endpoint:
 
     @property
     def port(self) -> int:
-        """The port it listens on, known after `start`, also if the configuration says 0."""
+        """The port it listens on, also if the configuration says 0. Raises RuntimeError before `start`."""
         if self._server is None:
             raise RuntimeError("the endpoint is not started")
         return int(self._server.sockets[0].getsockname()[1])
@@ -159,7 +159,7 @@ class _Gate:
         self._metrics.http_rejected.labels(reason).inc()
 
     def close_idle(self) -> None:
-        """End every connection that has not sent its request."""
+        """Abort every connection that has not sent its request."""
         for connection in list(self._open):
             if not connection.requested:
                 connection.abort()

@@ -32,7 +32,7 @@ class FeedHealth:
     book_interval_s: float = 0.0
 
     def limit_s(self, stream: StreamStatus) -> float:
-        """How long this stream may be silent, in seconds: several polls for a polled one, two samples for a book."""
+        """How long this stream may be silent: `stale_after_s`, or for three polls or two book samples if longer."""
         if ROW_OF[stream.channel].is_polled:
             return max(self.stale_after_s, _POLLS_MISSED_WHEN_STALE * self.poll_interval_s)
         if stream.channel == "order_book":

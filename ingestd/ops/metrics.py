@@ -245,8 +245,8 @@ class FeedCollector:
     """The status of all feeds as of the last `capture`.
 
     Two feeds of one exchange share their label: their counts are added, and it is connected when both are. Streams
-    beyond `max_streams` are left out and counted, so that a glob over every market cannot flood the store; the
-    feed's own `last_received` covers them.
+    beyond `max_streams` are left out and counted, so that a glob over every market cannot flood the store; they
+    count in `feed_last_received_timestamp_seconds`.
     """
 
     def __init__(self, max_streams: int = MAX_STREAM_SERIES) -> None:

@@ -94,7 +94,7 @@ class _Depth(msgspec.Struct, tag_field="e", tag="depthUpdate", gc=False):
 class _ForcedOrder(msgspec.Struct, gc=False):
     s: str
     S: Literal["BUY", "SELL"]
-    p: Text  # price of the order, as `q` is its size; `ap`, the average price of its fills, is another one
+    p: Text  # the order's price, as `q` is its size; the average price of its fills would be `ap`
     q: Text
     T: _Epoch
 

@@ -77,7 +77,7 @@ class Numbering:
         return before if before is not None or start is None else start - 1
 
     def verdict(self, change: Mapping[str, Any], number: int | None) -> Verdict:
-        """Whether the change follows a book with this number, is older, or leaves a hole."""
+        """Whether the change follows a book with this number, is older, or leaves a hole. Unnumbered, it follows."""
         last = self.last_number(change)
         if last is None or number is None:
             return "follows"

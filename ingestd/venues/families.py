@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Markets that a venue lists together. `kinds`: as `symbols.kind_of` names them.
+    """Markets that a venue lists together. `kinds`: as `feeds/markets/symbols.py` names them.
 
     A family without kinds is other data about markets (margin, fees), which no record needs.
     """

@@ -1,4 +1,4 @@
-"""Exchange times in microseconds since the epoch.
+"""Converts exchange times to microseconds since the epoch.
 
 Native decoders convert the texts and numbers of their frames. ccxt keeps milliseconds only, but the venue's message,
 which it hands on, is often more precise.

@@ -1,4 +1,4 @@
-"""Ids and order for trades that have no numeric id from the exchange. Pure."""
+"""Gives ids and an order to trades that have no numeric id from the exchange. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TradeIds:
         self._equal: dict[str, _EqualTrades] = {}
 
     def seq(self, trade_id: str) -> int:
-        """The number that orders this trade among trades with the same time."""
+        """Return the number that orders this trade among trades with the same time."""
         if trade_id.isascii() and trade_id.isdecimal():
             number = int(trade_id)
             if number < _SEQ_LIMIT:
@@ -33,7 +33,7 @@ class TradeIds:
     def synthetic(
         self, symbol: str, time_ms: int, price: str, quantity: str, side: Side | None, received_at: int
     ) -> str:
-        """The id for a trade without one: `s-` and 20 hexadecimal digits, then `.n` if n equal trades came before."""
+        """Make an id for a trade: `s-` and 20 hexadecimal digits, then `.n` if n equal trades came before."""
         fields = f"{symbol}|{time_ms}|{price}|{quantity}|{side}"
         name = "s-" + hashlib.blake2b(fields.encode(), digest_size=10).hexdigest()
         equal = self._equal.get(symbol)

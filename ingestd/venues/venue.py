@@ -57,7 +57,7 @@ class BookRule:
     def follows(self, change: BookChange, sequence: int | None) -> bool | None:
         """Whether to apply the change to a book at `sequence` (None if the venue has no sequence numbers).
 
-        True: apply it. None: skip it, because the book contains it already. False: a change between them is missing.
+        True: apply it. None: skip it, because the book contains it already. False: a change before it is missing.
         """
         return True
 
