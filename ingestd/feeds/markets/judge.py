@@ -5,7 +5,6 @@ A venue may list a market with a name that the database refuses, or a number tha
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Container, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -17,7 +16,6 @@ from ingestd.venues.exact import decimal_text
 _MAX_NAME_BYTES = 384
 _MAX_DIGITS = 60
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # stands for bytes that were not UTF-8
-_UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _TEXTS = ("symbol", "id", "base", "quote", "settle", "baseId", "quoteId", "settleId", "type")
 _NEEDED = ("symbol", "id")
 _FLAGS = ("active", "spot", "contract", "swap", "future", "option", "linear", "inverse")
@@ -58,7 +56,7 @@ def _why_no_name(value: Any) -> str | None:
         return "is empty"
     if value.isascii() and value.isprintable() and len(value) <= LONGEST_NAME:
         return None
-    if _REPLACEMENT in value or any(unicodedata.category(character) in _UNPRINTABLE for character in value):
+    if _REPLACEMENT in value or not value.isprintable():
         return "has characters that cannot be printed"
     if len(value) > LONGEST_NAME:
         return f"is longer than {LONGEST_NAME} characters"
