@@ -17,11 +17,8 @@ leaves numbers out by itself."""
 
 
 class Consecutiveness:
-    """Judges the steps of one series, each from one id to the next one received.
-
-    Steps and holes are counted from the first hole on. Counting begins anew at a hole that finds more than `_STEPS`
-    steps counted and the series still believed.
-    """
+    """Judges the steps of one series, each from one id to the next received. Counts them from the first hole on, and
+    anew from a hole at which over `_STEPS` are counted and the series is still believed."""
 
     def __init__(self) -> None:
         self.since = 0

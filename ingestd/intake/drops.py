@@ -61,9 +61,7 @@ class Drops:
         return self._by_journal.gap(stream) if begins else None
 
     def end_before(self, stream: StreamId) -> FeedGap | None:
-        """End the period in which the intake drops this stream, because another gap of the stream begins or ends.
-
-        Returns the gap of the period; None if there is no period."""
+        """End the stream's period of drops by the intake, because another gap of it begins or ends. Returns its gap."""
         return self._by_intake.end(stream)
 
     def end_paused(self, now: int | None) -> list[FeedGap]:

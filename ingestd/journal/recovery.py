@@ -30,10 +30,8 @@ _HOLDER_CHARACTERS = 300
 
 @dataclass
 class Found:
-    """The files of an earlier process, oldest first, and the records that damage took from them, by channel.
-
-    Where the records of lost batches cannot be counted, `lost` has the number of batches, under `UNKNOWN`.
-    """
+    """The files of an earlier process, oldest first. `lost`: the records that damage took from them, by channel, and
+    under `UNKNOWN` the number of lost batches whose records cannot be counted."""
 
     files: list[JournalFile] = field(default_factory=list)
     lost: dict[str, int] = field(default_factory=dict)

@@ -245,9 +245,7 @@ class _Connection(asyncio.Protocol):
 
     def refuse(self, status: bytes, reason: str | None = None) -> None:
         """Answer with a bare status and close; only close if a request has begun, whose reply may be under way.
-
-        `reason`: the label under which to count it; None: it is counted already.
-        """
+        `reason`: the label under which to count it; None: it is counted already."""
         if reason is not None:
             self._gate.reject(reason)
         self._refused = True

@@ -31,10 +31,7 @@ _LOOK_BACK_US = 2 * MICROSECONDS_PER_DAY  # limits the search, and so the chunks
 
 
 class TakeoverGaps:
-    """Opens a gap for every stream of every feed, and ends it when the stream delivers.
-
-    `before`: the old leader's term of the lease.
-    """
+    """Opens a gap for each stream of each feed, and ends it when that delivers. `before`: the old leader's term."""
 
     def __init__(self, access: DatabaseAccess, feeds: Sequence[Feed], intake: Intake, before: Term) -> None:
         self._access = access
