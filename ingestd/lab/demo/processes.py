@@ -29,6 +29,7 @@ from ingestd.storage.migrate import migrate
 Say = Callable[[str], None]
 
 _READY_S = 60.0
+_START_S = 300.0  # a busy machine takes tens of seconds to load the libraries
 _POLL_S = 0.1
 _STOP_S = 30.0
 _NO_PROGRESS_S = 20.0  # if nothing arrives for this long, nothing more will
@@ -172,6 +173,16 @@ class Daemon:
     def pid(self) -> int:
         return self.process.pid
 
+    async def _metrics(self) -> str | None:
+        """The text of the metrics; None while the endpoint is not up. Raises LabError if the daemon has ended."""
+        if self.process.returncode is not None:
+            raise LabError(f"the daemon ended with {self.process.returncode} while it should have run")
+        try:
+            async with self.http.get(self.metrics_url) as reply:
+                return await reply.text()
+        except aiohttp.ClientError:
+            return None
+
     async def stop(self) -> int:
         """Stop the daemon as systemd would, and return its exit code."""
         return await _end(self.process, signal.SIGTERM)
@@ -181,20 +192,21 @@ class Daemon:
 
         Gap records are not counted: a restarted daemon makes them too. Raises LabError if the daemon has ended.
         """
-        if self.process.returncode is not None:
-            raise LabError(f"the daemon ended with {self.process.returncode} while it should have run")
-        try:
-            async with self.http.get(self.metrics_url) as reply:
-                text = await reply.text()
-        except aiohttp.ClientError:
-            return {}
         found: dict[str, int] = {}
-        for line in text.splitlines():
+        for line in (await self._metrics() or "").splitlines():
             if line.startswith(counter + "{") and 'channel="gaps"' not in line:
                 label = re.search(rf'[{{,]{by}="([^"]*)"', line)
                 key = label.group(1) if label is not None else ""
                 found[key] = found.get(key, 0) + int(float(line.rpartition(" ")[2]))
         return found
+
+    async def until_started(self) -> None:
+        """Wait until the daemon's endpoint answers. Raises LabError if it ends before, or takes minutes."""
+        deadline_s = monotonic_s() + _START_S
+        while await self._metrics() is None:
+            if monotonic_s() > deadline_s:
+                raise LabError(f"the daemon has not started in {_START_S:g} s")
+            await asyncio.sleep(_POLL_S)
 
     async def received(self) -> int:
         return sum((await self.counted("ingestd_records_received_total")).values())
@@ -233,7 +245,9 @@ async def daemon(folder: Path, document: Mapping[str, Any], *options: str) -> As
         async with aiohttp.ClientSession() as http:
             yield Daemon(process, f"http://{listen}/metrics", log_file, http)
     except LabError as error:
-        raise LabError(f"{error}\nthe daemon's last words:\n{last_lines(log_file)}") from error
+        words = last_lines(log_file)
+        logged = f"the daemon's last words:\n{words}" if words else "the daemon has logged nothing"
+        raise LabError(f"{error}\n{logged}") from error
     finally:
         await _end(process, signal.SIGKILL)
 

@@ -128,8 +128,9 @@ async def _capture(plan: Plan, say: Say, folder: Path, venue: Venue | None, acco
 
 async def _watch(plan: Plan, say: Say, daemon: Daemon, venue: Venue | None, account: Account) -> None:
     """Wait from the first record until the venue has stopped and all it sent has arrived, or no more arrives."""
+    await daemon.until_started()
     if not await settled(daemon.received, _FIRST_RECORD_S, enough=1):
-        raise LabError(f"the daemon received nothing in {_FIRST_RECORD_S:g} s")
+        raise LabError(f"the daemon has started, and received nothing in {_FIRST_RECORD_S:g} s")
     say("capturing")
     deadline_s = monotonic_s() + plan.seconds
     while monotonic_s() < deadline_s:
