@@ -34,7 +34,7 @@ _ASKED_FOR_S = 60.0
 )
 @config_file_option(
     "Ask with the url_map, options and credentials of this exchange's feed in this file, and use the list of markets "
-    "that its daemon keeps."
+    "that a daemon has cached."
 )
 @json_option
 def exchanges(name: str | None, patterns: tuple[str, ...], config_file: Path | None, as_json: bool) -> None:
@@ -45,7 +45,7 @@ def exchanges(name: str | None, patterns: tuple[str, ...], config_file: Path | N
     """
     if name is None:
         if patterns or config_file is not None:
-            raise click.UsageError("--match and -c want the NAME of an exchange")
+            raise click.UsageError("--match and -c need the NAME of an exchange")
         _list_all(as_json)
     elif patterns:
         _list_markets(name, patterns, config_file, as_json)
@@ -76,7 +76,7 @@ def _describe(name: str, as_json: bool) -> None:
     for channel, decoder in offer.channels.items():
         notes = [f"timeframes {', '.join(offer.candles)}"] if channel == "candles" and offer.candles else []
         notes += ["needs an API key: set credentials_file"] if channel in offer.with_key else []
-        notes += ["sampled: the exchange pushes some records only"] if channel in offer.sampled else []
+        notes += ["sampled: the exchange sends only some of the records"] if channel in offer.sampled else []
         say(f"  {channel:13}  {decoder:6}  {'; '.join(notes)}".rstrip())
     say(f'Its markets: ingestd exchanges {name} --match "{catalog.first_symbol(name).partition("/")[0]}/*"')
 
@@ -94,7 +94,7 @@ def _list_markets(name: str, patterns: tuple[str, ...], config_file: Path | None
     except FeedError as error:
         raise FeedError(
             f"the markets of {name} cannot be had: {error}. Check that this machine is online and that the venue "
-            "serves its country; to ask a mirror or proxy, use -c with a file whose feed has a url_map"
+            "serves the country it is in; to ask a mirror or proxy, use -c with a file whose feed has a url_map"
         ) from error
     if as_json:
         markets = [{"symbol": symbol, "kind": kind} for symbol, kind in listing.markets]
@@ -133,7 +133,7 @@ def _asking(name: str, patterns: tuple[str, ...], config_file: Path | None) -> t
 
 
 def _notes(name: str, listing: Listing) -> list[str]:
-    kept = "" if listing.age_s is None else f", as a daemon was told {listing.age_s / 3600:.1f} h ago"
+    kept = "" if listing.age_s is None else f", from the list that a daemon loaded {listing.age_s / 3600:.1f} h ago"
     return [
         f"{len(listing.markets)} of the {listing.of} markets of {name}{kept}",
         *(f"{symbol}: {why}" for symbol, why in listing.unknown.items()),

@@ -28,7 +28,7 @@ _FREE: Final = (
 _TLS_VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 _LEAVE_OUT = "is not supported; leave it out"
 _UNSUPPORTED: Final = (
-    ("Kerberos is not supported; leave it out", ("gsslib", "krbsrvname")),
+    ("is for Kerberos, which is not supported; leave it out", ("gsslib", "krbsrvname")),
     (
         f"{_LEAVE_OUT}: every call has its own time limit (database.flush_timeout_s)",
         ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"),
@@ -69,7 +69,7 @@ _CHOICES: Mapping[str, tuple[tuple[str, ...], str]] = {
     ),
     "client_encoding": (("utf8", "utf-8", "UTF8", "UTF-8"), "must be utf8: all text is sent in it"),
     "gssencmode": _one_of("disable", "prefer", because="Kerberos is not supported"),
-    "gssdelegation": (("0",), "Kerberos is not supported; leave it out"),
+    "gssdelegation": (("0",), "is for Kerberos, which is not supported; leave it out"),
     "max_protocol_version": _one_of("3.0", "3.2", "latest"),
     "min_protocol_version": _one_of("3.0", because="this client speaks no newer protocol"),
     "replication": (("false", "off", "no", "0"), "must be off: ingestd stores rows and replicates none"),
@@ -231,9 +231,10 @@ def _unknown(name: str, *, after_secret: bool) -> str:
         return f"has a parameter that libpq does not know: did you mean {close[0]}?"
     if after_secret or _PRINTABLE_NAME.fullmatch(name) is None:
         return (
-            "has a parameter that libpq does not know; in a URL write & as %26 and = as %3D, in words quote 'a value'"
+            "has a parameter that libpq does not know; in a URL, write & as %26 and = as %3D; in key=value words, "
+            "put a value with blanks into quotes"
         )
-    return f"{name} is no parameter of libpq"
+    return f"has the parameter {name}, which libpq does not know"
 
 
 def _url_pairs(rest: str) -> Iterator[tuple[str, str]]:

@@ -87,7 +87,7 @@ class HttpConfig(Section):
     @model_validator(mode="after")
     def _sound_names(self) -> HttpConfig:
         if self.port > _HIGHEST_PORT:  # uvloop would listen on the port modulo 65536
-            raise ValueError(f"there are {_HIGHEST_PORT} ports")
+            raise ValueError(f"the port must be at most {_HIGHEST_PORT}")
         if wrong := [name for name in self.allowed_hosts or () if not re.fullmatch(r"[A-Za-z0-9_.-]+", name)]:
             raise ValueError(f"allowed_hosts are names without scheme and port, unlike {wrong[0]!r}")
         return self

@@ -25,7 +25,7 @@ UNLISTED = "unlisted"
 OVER_US = 86_400_000_000
 """A closed or unlisted market that has been silent for this long counts as over: halts and maintenance are shorter."""
 LACKED = "the venue's list of markets lacked it, or called it closed"
-OVER = "nothing came of it for a day, or it has expired, so it is taken for closed and nothing is missing since"
+OVER = "the market was silent for a day or has expired, so it counts as closed, and nothing is missing after that"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +39,22 @@ class Explanation:
 CAUSES: Mapping[str, Explanation] = {
     DISCONNECT: Explanation(
         "The connection to the venue was lost; it was dialled again.",
-        "Now and then it is the venue's doing. Many in an hour: look at the network and the venue's status page.",
+        "Occasional ones are normal: the venue closes connections. Many in an hour: look at the network and the "
+        "venue's status page.",
     ),
     STALE: Explanation(
         "The connection was open and carried nothing for stale_after_s; it was given up and dialled again.",
         "If the market is merely quiet, raise stale_after_s of its feed.",
     ),
     STREAM_SILENT: Explanation(
-        "The venue went on with this stream, as its REST interface showed, and the open connection brought nothing of "
-        "it: this stream alone was asked for anew.",
-        "Now and then it is the venue's doing. Many of one venue: follow fewer symbols on a connection, or tell it.",
+        "The open connection delivered nothing of this stream although, by its REST interface, the venue had new data. "
+        "Only this stream was subscribed again.",
+        "Occasional ones are normal: venues lose single subscriptions. Many of one venue: follow fewer symbols on a "
+        "connection, or report it to the venue.",
     ),
     NOT_SUBSCRIBED: Explanation(
-        "The stream could not be asked for: the venue refused it, or what comes before its socket failed. It is asked "
-        "for again without end.",
+        "The stream could not be asked for: the venue refused it, or a step before its socket failed, such as "
+        "loading the markets. It is asked for again without end.",
         "The detail has the venue's answer. A wrong symbol or channel: take it out of the configuration.",
     ),
     POLL_FAILED: Explanation(
@@ -83,8 +85,9 @@ CAUSES: Mapping[str, Explanation] = {
     DROPPED: Explanation(
         "Records that had been received were given up because there was no room for them, or a journal file was "
         "damaged before they were stored.",
-        "Bring the slow sink back, or raise journal.max_bytes; journal.when_full = block gives nothing up, and so "
-        "does intake.when_full. Damage: look at the disk; what is left of the file is in the journal's bad/.",
+        "Bring the slow sink back, or raise journal.max_bytes. With `journal.when_full = block` and "
+        "`intake.when_full` set to `block`, nothing is given up. Damage: look at the disk; what is left of the file is "
+        "in the journal's bad/.",
     ),
     TAKEOVER: Explanation(
         "The daemon that captured before was gone or frozen, and this one took its place.",

@@ -121,7 +121,7 @@ def longest_open(left: Document) -> list[FeedGap]:
 def covered_by_another(left: Document) -> list[FeedGap]:
     """The open gaps that a stream's earliest one covers, ended when the file was written."""
     longest = longest_open(left)
-    remark = "what follows is in the row of this stream that began before"
+    remark = "the rest is in this stream's earlier gap"
     return [_ended(gap, left.written_at, remark) for gap in left.open_gaps if gap not in longest]
 
 
@@ -150,7 +150,7 @@ def end_unfollowed(
     Such a stream is one that no feed has taken over although all feeds of its exchange have chosen their symbols
     (`following`). If the configuration does not name it (`is_wanted`), it is removed, and its gap ends at `until`, when
     it was last followed. If the configuration names it, the venue's list lacks it: it has a gap until it is listed
-    again. A gap that began before `over_before` ends now, because the market is taken for closed.
+    again. A gap that began before `over_before` ends now, because the market counts as closed.
     """
     changed = []
     for stream in [stream for stream in earlier if following.get(stream[0], True)]:
@@ -219,7 +219,7 @@ class StreamState:
             self.earlier[stream] = dataclasses.replace(earlier, followers=max(1, followers(stream)))
 
     def end_unfollowed(self, following: Mapping[str, bool], is_wanted: Callable[[StreamId], bool]) -> list[FeedGap]:
-        """See the function `end_unfollowed`. No market is taken for closed until this process has run for `OVER_US`."""
+        """See the function `end_unfollowed`. No market counts as closed until this process has run for `OVER_US`."""
         over_before = now_us() - OVER_US if monotonic_s() - self._began_s > OVER_US / 1e6 else 0
         return end_unfollowed(self.earlier, following, is_wanted, until=self._read_written_at, over_before=over_before)
 

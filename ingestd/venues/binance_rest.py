@@ -25,7 +25,7 @@ def past(kind: str, stream: str | None, has_key: bool, *, spot_needs_key: bool) 
     if stream == "aggTrade":
         method, limit = f"{prefix}GetAggTrades", 1000
     elif stream != "trade":
-        raise Unfillable(f"it is not known which past trades have the ids of Binance's stream {stream!r}")
+        raise Unfillable(f"ingestd does not know which past trades have the ids of Binance's stream {stream!r}")
     elif has_key or (kind == "spot" and not spot_needs_key):
         method, limit = f"{prefix}GetHistoricalTrades", 1000 if kind == "spot" else 500
     else:

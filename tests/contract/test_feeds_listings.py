@@ -160,7 +160,7 @@ async def test_a_market_that_is_closed_for_good_has_a_gap_with_an_end(
     opened, ended = (gap for gap in running.intake.of(FeedGap) if gap.symbol == BTC)
     assert (opened.cause, opened.ended_at, ended.time) == ("unlisted", None, opened.time)
     assert (ended.ended_at or 0) >= opened.time + 300_000
-    assert "taken for closed" in (ended.detail or "")
+    assert "counts as closed" in (ended.detail or "")
 
     await venue.sockets[-1].close()
     await running.until(lambda: sum(map(len, venue.subscribed)) == 4)

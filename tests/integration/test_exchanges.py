@@ -94,7 +94,7 @@ async def test_the_list_that_a_daemon_keeps_is_enough(tmp_path: Path) -> None:
         code, out, err = await ingestd("exchanges", "binance", "-c", str(file), "--match", "BTC/*")
         assert venue.requests == []
     assert (code, out) == (0, "BTC/USDT\n")
-    assert "as a daemon was told 0.0 h ago" in err
+    assert "from the list that a daemon loaded 0.0 h ago" in err
 
 
 async def test_a_venue_that_is_out_of_reach_is_said_so(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ class Connection:
 
     def _on_notice(self, notice: Notice) -> None:
         if notice.kind == "restarting":
-            self.give_up(f"the venue closes it: {notice.text}"[:300])
+            self.give_up(f"the venue announced that it closes this socket: {notice.text}"[:300])
         elif notice.kind == "refused" and not says_subscribed(notice.text):
             self._refusals.heard(notice)
             self._wake.set()
@@ -271,7 +271,7 @@ class Frames:
         if isinstance(message, FrameNumber):
             before, self.number = self.number, message.number
             if before is not None and message.number != before + 1:
-                self.on_missing_frames(f"frames are missing: {before + 1} was to come, {message.number} came")
+                self.on_missing_frames(f"frames are missing: expected number {before + 1}, received {message.number}")
         elif isinstance(message, Notice):
             self.on_notice(message)
 

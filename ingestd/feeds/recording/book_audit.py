@@ -151,6 +151,6 @@ class BookAuditor:
         if stop.is_set():
             return
         if not task.cancelled() and (raised := task.exception()) is not None:
-            log.info("book_not_unsubscribed", feed=self._label, symbol=symbol, error=str(raised)[:300])
+            log.info("book_not_forgotten", feed=self._label, symbol=symbol, error=str(raised)[:300])
         detail = f"{levels} levels differ from the venue's own book"
         self._recorder.book_broken(symbol, "audit", detail, since=self._agreed_at.get(symbol))

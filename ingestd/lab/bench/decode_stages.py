@@ -51,7 +51,7 @@ async def measure(plan: Plan, figures: Figures) -> None:
         native = _us(plan, frames, _native(venue))
         _add(figures, f"decode.native_{venue.exchange}", f"{venue.exchange}: native decoder", native, "decode.msgspec")
         through_library = await _ccxt_us(plan, venue, frames[: count // _CCXT_SHARE])
-        what = f"{venue.exchange}: exchange library"
+        what = f"{venue.exchange}: ccxt"
         _add(figures, f"decode.ccxt_{venue.exchange}", what, through_library, f"decode.native_{venue.exchange}")
 
 

@@ -101,7 +101,7 @@ async def measure_start(plan: Plan, server: Server, figures: Figures) -> None:
             first = await _first_row_s(dsn, venue, Path(folder))
             again = await _first_row_s(dsn, venue, Path(folder))
     figures.add("start.first_row", "start to first committed row", first, "s")
-    figures.add("start.first_row_again", "the same, started again: its markets are kept", again, "s")
+    figures.add("start.first_row_again", "the same at the second start, with known markets", again, "s")
 
 
 async def _first_row_s(dsn: str, venue: Venue, folder: Path) -> float:

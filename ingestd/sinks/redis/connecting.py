@@ -97,7 +97,7 @@ def address_of(config: RedisConfig) -> Address:
         raise _unusable(f"cannot be used: {error}") from error
     except TypeError as error:  # "__init__() got an unexpected keyword argument 'foo'"
         option = str(error).rpartition(" ")[2]
-        raise _unusable(f"has the option {option}, which no connection knows") from error
+        raise _unusable(f"has the unknown option {option}") from error
     return address
 
 
@@ -203,7 +203,7 @@ async def _master(address: Address, kind: type[AbstractConnection], options: dic
 async def _cluster(address: Address, kind: type[AbstractConnection], options: dict[str, Any]) -> Server:
     """Connect to each master, and map each slot to its connection."""
     options.pop("db", None)
-    failure: Exception = LiveServerError("no node is named")
+    failure: Exception = LiveServerError("the URL names no cluster node")
     for host, port in address.hosts:
         asked = {**options, "host": host, "port": port, "ssl": issubclass(kind, SSLConnection)}
         cluster = RedisCluster(**asked, retry=_NO_RETRY)
@@ -259,10 +259,11 @@ _NO_CONNECTION = (
     (("Error 13 ",), "this user may not connect to that socket"),
 )  # fmt: skip
 _ADVICE = (
-    (("OOM",), "messages go on, caches do not: raise maxmemory or set maxmemory-policy to volatile-ttl"),
+    (("OOM",),
+     "messages are still published, caches are not written: raise maxmemory or set maxmemory-policy to volatile-ttl"),
     (("WRONGPASS", "invalid username-password"), "check the user in redis.url and redis.password_file"),
     (("Authentication required", "NOAUTH"), "set redis.password_file, and the user in redis.url"),
     (("NOPERM", "no permissions"), "the user needs the commands, keys and channels that docs/redis.md lists"),
     (("READONLY",), "this is a replica: name the master, or the sentinels that know it"),
     (("WRONGTYPE",), "another program uses the same key: give ingestd a database of its own"),
-)
+)  # fmt: skip

@@ -150,7 +150,7 @@ def test_a_password_put_in_is_read_again() -> None:
         ("host=a..b", "host must be a name"),
         ("host=/" + "x" * 120, "the folder of a socket"),
         ("sslmod=require", "did you mean sslmode?"),
-        ("pool_size=5", "pool_size is no parameter of libpq"),
+        ("pool_size=5", "has the parameter pool_size, which libpq does not know"),
         ("keepalives=1", "keepalives is not supported"),
     ],
 )

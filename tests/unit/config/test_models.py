@@ -303,7 +303,7 @@ class TestListen:
 
 
 def test_a_port_that_does_not_exist_is_a_mistake() -> None:
-    with pytest.raises(ConfigError, match=r"http: there are 65535 ports"):
+    with pytest.raises(ConfigError, match=r"http: the port must be at most 65535"):
         parse({"http": {"listen": "127.0.0.1:70000"}}, {})
 
 

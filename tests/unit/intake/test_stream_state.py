@@ -150,7 +150,7 @@ def test_what_is_configured_and_not_listed_misses_something_from_then_on() -> No
     assert released(earlier, {"binance": True}, NOW_US + 60, lambda _: True) == []
     over = released(dict(earlier), {"binance": True}, NOW_US + 60, lambda _: True, over_before=NOW_US + 1)
     assert [(gap.time, gap.cause) for gap in over] == [(NOW_US, "unlisted")]
-    assert "taken for closed" in (over[0].detail or "")
+    assert "counts as closed" in (over[0].detail or "")
     (ended,) = released(earlier, {"binance": True}, NOW_US + 70)  # taken out of the configuration
     assert (ended.time, ended.ended_at) == (NOW_US, NOW_US + 70)
     assert earlier == {}

@@ -370,14 +370,14 @@ async def test_a_restart_that_the_venue_announces_is_a_reconnect(rig: Rig) -> No
     await rig.run(bring('["restarting", null]'), nothing)
 
     assert len(rig.sockets) == 2
-    assert rig.sockets[0].reason == "the venue closes it: because"
+    assert rig.sockets[0].reason == "the venue announced that it closes this socket: because"
 
 
 async def test_a_frame_that_is_missing_is_a_gap_and_a_reconnect(rig: Rig) -> None:
     await rig.run(bring("trade a", "5", "6"), bring("8"), nothing)
 
     assert len(rig.sockets) == 2
-    assert rig.sockets[0].reason == "frames are missing: 7 was to come, 8 came"
+    assert rig.sockets[0].reason == "frames are missing: expected number 7, received 8"
     assert rig.gaps()[:2] == [("A", "disconnect"), ("B", "disconnect")]
 
 
