@@ -23,14 +23,14 @@ from ingestd.config.runnable import require_runnable
 from ingestd.feed_runner import FeedRunner, feed_maker
 from ingestd.feeds.base import Feed
 from ingestd.intake.intake import Intake
-from ingestd.intake.stream_state import Document, StreamState, document, following
+from ingestd.intake.stream_state import Document, StreamState, document, have_chosen
 from ingestd.journal.journal import Cursor, Journal
 from ingestd.lifecycle import Deadline, Lifecycle, Shard
 from ingestd.ops.account import account
 from ingestd.ops.health import JournalHealth, Snapshot
 from ingestd.sinks.base import DurableParts, DurableSink, LiveParts, build_durable, build_live, durable_kinds
 from ingestd.sources.reader import TopicReader, build_reader
-from ingestd.sources.trading_events import EventStore
+from ingestd.sources.trading_events import EventTopics
 from ingestd.standby.leadership import Leadership
 from ingestd.standby.takeover import TakeoverGaps
 from ingestd.storage.access import DatabaseAccess
@@ -94,7 +94,7 @@ class Service:
         self.journal.open()
         try:
             self.streams.load()
-            self.streams.share(self.feeds.count_followers)
+            self.streams.count_followers(self.feeds.count_followers)
             look = self._access.look(self.config.instance.state_dir) if self._access is not None else None
             has_started = await self.life.run(look, self._start, self._stop)
         finally:
@@ -166,7 +166,7 @@ class Service:
         kafka, database = self.config.kafka, self.config.database
         if kafka is None or database is None or self._access is None:
             return
-        store = EventStore(kafka.topic_prefix, self.metrics, self._live)
+        store = EventTopics(kafka.topic_prefix, self.metrics, self._live)
         connect = self._access.connect_bounded
         reader = build_reader(store, self._instance, kafka, database, connect, self.metrics, logs_outages=False)
         self._readers.append(reader)
@@ -202,7 +202,7 @@ class Service:
         """Compose the stream state for the next process, and do other periodic work; called about once a second."""
         feeds = self.feeds.statuses()
         is_wanted = partial(self.feeds.is_wanted, feeds)
-        for gap in self.streams.end_unfollowed(following(feeds), is_wanted):
+        for gap in self.streams.end_unfollowed(have_chosen(feeds), is_wanted):
             self.intake.put(gap)
         self.intake.rejections.keep(is_wanted)
         now = now_us()

@@ -21,7 +21,7 @@ from ingestd.ops.health import Snapshot
 from ingestd.sinks.base import LiveParts, build_live
 from ingestd.sources.market_topics import MarketStore
 from ingestd.sources.reader import build_reader
-from ingestd.sources.trading_events import EventStore
+from ingestd.sources.trading_events import EventTopics
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.retention import accepted_window
 from ingestd.storage.upkeep import Upkeep
@@ -46,7 +46,7 @@ class SinkService:
         # Here they keep only the cache of orders; the daemon with the feeds publishes market data.
         self._live = build_live(LiveParts(config, config.instance.name, self.metrics, dict))
         market = self.market = MarketStore(kafka.topic_prefix, accepted_window(config), self.metrics)
-        events = EventStore(kafka.topic_prefix, self.metrics, self._live)
+        events = EventTopics(kafka.topic_prefix, self.metrics, self._live)
         self.readers = [
             build_reader(
                 store,

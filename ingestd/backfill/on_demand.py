@@ -172,7 +172,7 @@ class _Work:
             return report
         if report.resumed:  # the candles may lack rows of the earlier run
             self._touch([self._window.start_us, self._window.end_us - 1])
-        history = await self._asked(self._venue.history)
+        history = await self._ask_venue(self._venue.history)
         if (hint := history.unlisted(wanted.symbol)) is not None:
             raise ConfigError([Problem("--symbol", f"{wanted.exchange} does not list it", wanted.symbol, hint or None)])
         left_us = self._window.end_us + _SETTLED_AFTER_US - now_us()
@@ -203,7 +203,7 @@ class _Work:
         search = await self._search(history, series)
         self._goes_back = search.goes_back
         while (request := search.next()) is not None:
-            page = await self._asked(lambda request=request: history.trades(wanted.symbol, series, request))  # type: ignore[misc]
+            page = await self._ask_venue(lambda request=request: history.trades(wanted.symbol, series, request))  # type: ignore[misc]
             stored = await stored_beside(self._db, wanted.exchange, wanted.symbol, page)
             missing = search.accept(page, stored)
             oldest = search.begins_late(page)
@@ -246,7 +246,7 @@ class _Work:
             )
             if edge is not None and window.start_us - edge.time <= _NEAR_US:
                 return begin(window, before=[as_known(edge)])
-            first = await self._asked(lambda: history.id_at(wanted.symbol, series, window))
+            first = await self._ask_venue(lambda: history.id_at(wanted.symbol, series, window))
             # Begin one trade earlier: its time proves that no trade of the window comes before `first`.
             return begin(window, start=None if first is None else Request(from_id=max(0, first - 1)))
         if series.paging is Paging.BEFORE_ID:
@@ -275,7 +275,7 @@ class _Work:
         start, end = self._window.start_us, self._window.end_us
         begin = start + self._place.position
         seen = coverage(wanted.channel, self._timeframe, history, begin, end)
-        async for page in pages(history, wanted.channel, wanted.symbol, self._timeframe, begin, end, self._asked):
+        async for page in pages(history, wanted.channel, wanted.symbol, self._timeframe, begin, end, self._ask_venue):
             seen.see([row.time for row in page])
             inside = [row for row in page if row.time >= begin]
             self._report.fetched += len(inside)
@@ -344,7 +344,7 @@ class _Work:
             first, last = self._touched or (inside[0], inside[0])
             self._touched = min(first, *inside), max(last, *inside)
 
-    async def _asked(self, ask: Callable[[], Awaitable[ResultT]]) -> ResultT:
+    async def _ask_venue(self, ask: Callable[[], Awaitable[ResultT]]) -> ResultT:
         """Call the venue. Waits out the pauses it asks for; gives up after a few consecutive failures."""
         backoff = Backoff(base_s=1.0, cap_s=30.0)
         while True:

@@ -17,7 +17,7 @@ from ingestd.venues.trades import Series
 
 Row: TypeAlias = Candle | Funding | OpenInterest
 Ask: TypeAlias = Callable[[], Awaitable[Sequence[Row]]]
-Asked: TypeAlias = Callable[[Ask], Awaitable[Sequence[Row]]]
+AskVenue: TypeAlias = Callable[[Ask], Awaitable[Sequence[Row]]]
 
 _MILLISECOND_US = 1000
 _SAMPLE_US = 300_000_000  # interval of the venue's samples of open interest
@@ -169,9 +169,15 @@ def put_aside(count: int) -> str:
 
 
 async def pages(
-    history: History, channel: str, symbol: str, timeframe: str, start_us: int, end_us: int, asked: Asked | None = None
+    history: History,
+    channel: str,
+    symbol: str,
+    timeframe: str,
+    start_us: int,
+    end_us: int,
+    ask_venue: AskVenue | None = None,
 ) -> AsyncIterator[list[Row]]:
-    """Yield the venue's rows up to `end_us`, page by page, oldest first. `asked` may repeat a failed call.
+    """Yield the venue's rows up to `end_us`, page by page, oldest first. `ask_venue` may repeat a failed call.
 
     For funding there are rows from before `start_us` too, which show the settlement interval.
     """
@@ -184,7 +190,7 @@ async def pages(
     since_us = start_us - (_SETTLEMENTS_BEFORE_US if channel == "funding" else 0)
     while since_us < end_us:
         ask = partial(fetch, since_us)
-        rows = await (ask() if asked is None else asked(ask))
+        rows = await (ask() if ask_venue is None else ask_venue(ask))
         wanted = [row for row in rows if since_us <= row.time < end_us]
         if wanted:
             yield wanted

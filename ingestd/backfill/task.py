@@ -139,8 +139,8 @@ class Backfill:
             self._postpone(gap, str(error))
         except FeedError as error:
             self._metrics.backfill_failures.labels(gap.exchange, type(error).__name__).inc()
-            for asked in self._venues.of(gap.exchange, gap.channel):
-                asked.failed()
+            for venue in self._venues.of(gap.exchange, gap.channel):
+                venue.failed()
             self._postpone(gap, str(error))
         else:
             for venue in following:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import orjson
 
-from ingestd.cli.loading import in_their_files, load_runnable
+from ingestd.cli.loading import load_runnable, with_lines_of_symbols_files
 from ingestd.cli.options import config_option, json_option
 from ingestd.cli.say import counted, say, say_json
 from ingestd.cli.secret_files import readable_by_all
@@ -45,7 +45,7 @@ def check(config_file: Path, connect: bool, as_json: bool) -> None:
     whether it answered and what a daemon would be missing there. If anything is missing, exits with 1.
     """
     try:
-        config = load_runnable(config_file, by_kept_lists=True)
+        config = load_runnable(config_file, by_cached_lists=True)
     except ConfigError as error:
         if not as_json:
             raise
@@ -105,7 +105,7 @@ def notes_of(config: Config) -> list[Problem]:
     from ingestd.feeds import catalog
 
     hard_to_fill = catalog.advice(config.feeds) if config.backfill.enabled else []
-    doubtful = in_their_files(config, catalog.doubtful(config.feeds, config.instance.state_dir))
+    doubtful = with_lines_of_symbols_files(config, catalog.doubtful(config.feeds, config.instance.state_dir))
     return [*hard_to_fill, *catalog.pointless(config.feeds), *doubtful, *_named_twice(config.feeds)]
 
 

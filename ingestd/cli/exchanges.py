@@ -20,7 +20,7 @@ from ingestd.errors import ConfigError, FeedError, Problem
 if TYPE_CHECKING:  # importing the exchange library takes a second
     from ingestd.feeds.catalog import Listing, Offer
 
-_ASKED_FOR_S = 60.0
+_REPLY_WITHIN_S = 60.0
 
 
 @click.command()
@@ -88,9 +88,9 @@ def _document(offer: Offer) -> dict[str, Any]:
 def _list_markets(name: str, patterns: tuple[str, ...], config_file: Path | None, as_json: bool) -> None:
     from ingestd.feeds import catalog
 
-    feed, state_dir = _asking(catalog.known(name), patterns, config_file)
+    feed, state_dir = _feed_to_ask_with(catalog.known(name), patterns, config_file)
     try:
-        listing = run_to_its_end(_asked(feed, state_dir))
+        listing = run_to_its_end(_listed_in_time(feed, state_dir))
     except FeedError as error:
         raise FeedError(
             f"the markets of {name} cannot be had: {error}. Check that this machine is online and that the venue "
@@ -110,17 +110,17 @@ def _list_markets(name: str, patterns: tuple[str, ...], config_file: Path | None
         raise SystemExit(1)
 
 
-async def _asked(feed: FeedConfig, state_dir: Path | None) -> Listing:
+async def _listed_in_time(feed: FeedConfig, state_dir: Path | None) -> Listing:
     from ingestd.feeds import catalog
 
     try:
-        async with asyncio.timeout(_ASKED_FOR_S):
+        async with asyncio.timeout(_REPLY_WITHIN_S):
             return await catalog.listed(feed, state_dir)
     except TimeoutError as late:
-        raise FeedError(f"no answer within {_ASKED_FOR_S:g} s") from late
+        raise FeedError(f"no answer within {_REPLY_WITHIN_S:g} s") from late
 
 
-def _asking(name: str, patterns: tuple[str, ...], config_file: Path | None) -> tuple[FeedConfig, Path | None]:
+def _feed_to_ask_with(name: str, patterns: tuple[str, ...], config_file: Path | None) -> tuple[FeedConfig, Path | None]:
     """Build a feed of these symbols with the file's options; also return the daemon's state directory."""
     wanted = {"symbols": list(patterns), "max_symbols": max(1, len(patterns))}
     if config_file is None:

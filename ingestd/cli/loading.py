@@ -30,12 +30,12 @@ def load_checked(config_file: Path) -> Config:
     return config
 
 
-def load_runnable(config_file: Path, role: str | None = None, *, by_kept_lists: bool = False) -> Config:
+def load_runnable(config_file: Path, role: str | None = None, *, by_cached_lists: bool = False) -> Config:
     """Like `load_checked`, and require all sections that a daemon in this role needs; `role` overrides the file's.
 
-    `by_kept_lists`: check symbols against the market lists that a daemon cached. A daemon itself asks the venue.
+    `by_cached_lists`: check symbols against the market lists that a daemon cached. A daemon itself asks the venue.
     """
-    config, problems = _check_file(config_file, by_kept_lists=by_kept_lists)
+    config, problems = _check_file(config_file, by_cached_lists=by_cached_lists)
     if config is not None:
         if role is not None:
             config = config.model_copy(update={"instance": config.instance.model_copy(update={"role": role})})
@@ -45,22 +45,22 @@ def load_runnable(config_file: Path, role: str | None = None, *, by_kept_lists: 
     return config
 
 
-def _check_file(config_file: Path, *, by_kept_lists: bool = False) -> tuple[Config | None, list[Problem]]:
+def _check_file(config_file: Path, *, by_cached_lists: bool = False) -> tuple[Config | None, list[Problem]]:
     """Return the configuration, if valid, and all mistakes. Raises ConfigError if the file is missing or not TOML."""
     document = configuration.read(config_file)
     config, problems = configuration.examine(document, os.environ, base=config_file.parent)
     if config is not None:
-        return config, [*problems, *_check_values(config, by_kept_lists)]
+        return config, [*problems, *_check_values(config, by_cached_lists)]
     sound, beyond_repair = _without_mistakes(document, problems)
     if sound is None:
         return None, problems
     known = {problem.path for problem in problems}
-    also = (_as_written(problem, document) for problem in _check_values(sound, by_kept_lists))
+    also = (_as_written(problem, document) for problem in _check_values(sound, by_cached_lists))
     more = [problem for problem in also if problem.path not in known and not problem.path.startswith(beyond_repair)]
     return None, [*_with_nearest_exchange(problems), *more]
 
 
-def _check_values(config: Config, by_kept_lists: bool) -> Iterator[Problem]:
+def _check_values(config: Config, by_cached_lists: bool) -> Iterator[Problem]:
     """Find the mistakes that remain in a configuration whose values are each valid."""
     from ingestd.sinks.base import setup_of
     from ingestd.storage.candles import require_room
@@ -74,8 +74,8 @@ def _check_values(config: Config, by_kept_lists: bool) -> Iterator[Problem]:
         from ingestd.feeds import catalog
 
         yield from catalog.check(config.feeds)
-        if by_kept_lists:
-            yield from in_their_files(config, catalog.unlisted(config.feeds, config.instance.state_dir))
+        if by_cached_lists:
+            yield from with_lines_of_symbols_files(config, catalog.unlisted(config.feeds, config.instance.state_dir))
 
 
 def _raised_by(read: Callable[[], object]) -> Sequence[Problem]:
@@ -86,7 +86,7 @@ def _raised_by(read: Callable[[], object]) -> Sequence[Problem]:
     return ()
 
 
-def in_their_files(config: Config, problems: Iterable[Problem]) -> Iterator[Problem]:
+def with_lines_of_symbols_files(config: Config, problems: Iterable[Problem]) -> Iterator[Problem]:
     """For a problem with a symbol from a symbols file, replace the key path by the file and the line."""
     for problem in problems:
         place = _PLACE.match(problem.path)

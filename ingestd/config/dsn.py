@@ -21,7 +21,7 @@ PATH: Final = "database.dsn"
 EXAMPLE: Final = "write postgresql://user@host:5432/database"
 
 # Parameters that may have any value.
-_FREE: Final = (
+_ANY_VALUE: Final = (
     "host", "hostaddr", "port", "dbname", "user", "password", "passfile", "service", "servicefile", "connect_timeout",
     "application_name", "fallback_application_name", "sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl",
 )  # fmt: skip
@@ -76,7 +76,7 @@ _CHOICES: Mapping[str, tuple[tuple[str, ...], str]] = {
     **{name: ((), reason) for reason, names in _UNSUPPORTED for name in names},
 }
 _SECRET: Final = ("password", "sslpassword")
-_KNOWN: Final = (*_FREE, *_CHOICES)
+_KNOWN: Final = (*_ANY_VALUE, *_CHOICES)
 _ALIASES: Final = {"database": "dbname"}
 _PRINTABLE_NAME = re.compile(r"[a-z][a-z_]{1,40}")
 _BLANKS = " \t\n\r\f\v"  # the C library's whitespace, as everywhere in libpq
@@ -101,7 +101,7 @@ def read(text: str) -> dict[str, str]:
         parameters = _parsed(text)
     except _Refused as error:
         raise ConfigError([Problem(PATH, str(error), hint=EXAMPLE)]) from None
-    return _sound(parameters)
+    return _require_sound(parameters)
 
 
 def of_pairs(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -110,7 +110,7 @@ def of_pairs(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
         parameters = _collected(pairs)
     except _Refused as error:
         raise ConfigError([Problem(PATH, f"names a service that {error}")]) from None
-    return _sound(parameters)
+    return _require_sound(parameters)
 
 
 def shown(text: str) -> str:
@@ -119,10 +119,10 @@ def shown(text: str) -> str:
         parameters = read(text)
     except ConfigError:
         return MASK
-    return render({name: MASK if name in _SECRET else shown_name(value) for name, value in parameters.items()})
+    return render({name: MASK if name in _SECRET else masked_if_doubtful(value) for name, value in parameters.items()})
 
 
-def shown_name(value: str) -> str:
+def masked_if_doubtful(value: str) -> str:
     """A user's name or another value, masked if it may contain a password (`user:password`) and is no IPv6 address."""
     return MASK if ":" in value and not is_address(value.split(",")[0]) else value
 
@@ -138,9 +138,9 @@ def render(parameters: Mapping[str, str]) -> str:
     hosts, ports = rest.get("host", "").split(","), rest.get("port", "").split(",")
     place = ""
     if "port" not in rest or len(ports) == len(hosts):
-        ends = ports if "port" in rest else [""] * len(hosts)
+        each_port = ports if "port" in rest else [""] * len(hosts)
         place = ",".join(
-            _authority(host) + (f":{port}" if port else "") for host, port in zip(hosts, ends, strict=True)
+            _host_in_url(host) + (f":{port}" if port else "") for host, port in zip(hosts, each_port, strict=True)
         )
         rest = {name: value for name, value in rest.items() if name not in ("host", "port")}
     user = quote(parameters.get("user", ""), safe="")
@@ -151,7 +151,7 @@ def render(parameters: Mapping[str, str]) -> str:
     return f"{url}/{quote(parameters.get('dbname', ''), safe='')}{query and f'?{query}'}"
 
 
-def _sound(parameters: dict[str, str]) -> dict[str, str]:
+def _require_sound(parameters: dict[str, str]) -> dict[str, str]:
     problems = list(mistakes(parameters))
     if problems:
         raise ConfigError([Problem(PATH, problem) for problem in problems])
@@ -251,11 +251,11 @@ def _url_pairs(rest: str) -> Iterator[tuple[str, str]]:
         yield "password", _decoded(credentials[2])
     authority = re.match(r"[^/?]*", place)
     assert authority is not None, "it matches the empty text"
-    ends = [_host_and_port(part) for part in authority[0].split(",")]
-    if any(host for host, _ in ends):
-        yield "host", ",".join(_decoded(host) for host, _ in ends)
-    if any(port for _, port in ends):
-        yield "port", ",".join(_decoded(port) for _, port in ends)
+    hosts_and_ports = [_host_and_port(part) for part in authority[0].split(",")]
+    if any(host for host, _ in hosts_and_ports):
+        yield "host", ",".join(_decoded(host) for host, _ in hosts_and_ports)
+    if any(port for _, port in hosts_and_ports):
+        yield "port", ",".join(_decoded(port) for _, port in hosts_and_ports)
     path, _, query = place[authority.end() :].partition("?")
     if path[1:]:
         yield "dbname", _decoded(path[1:])
@@ -296,7 +296,7 @@ def _decoded(text: str) -> str:
         raise _Refused("has a %xx escape that is not UTF-8") from None
 
 
-def _authority(host: str) -> str:
+def _host_in_url(host: str) -> str:
     return f"[{host}]" if is_address(host) and ":" in host else quote(host, safe="")
 
 

@@ -85,7 +85,7 @@ class HttpConfig(Section):
     allowed_hosts: list[str] | None = None
 
     @model_validator(mode="after")
-    def _sound_names(self) -> HttpConfig:
+    def _valid_listen_and_hosts(self) -> HttpConfig:
         if self.port > _HIGHEST_PORT:  # uvloop would listen on the port modulo 65536
             raise ValueError(f"the port must be at most {_HIGHEST_PORT}")
         if wrong := [name for name in self.allowed_hosts or () if not re.fullmatch(r"[A-Za-z0-9_.-]+", name)]:

@@ -275,7 +275,7 @@ def offer(exchange: str) -> Offer:
 def first_symbol(exchange: str) -> str:
     """A market for a first configuration: bitcoin, in a currency that the venue quotes."""
     facts = facts_of(exchange)
-    return facts.first_market or ("BTC/USDT:USDT" if facts.contracts_only else "BTC/USDT")
+    return facts.example_market or ("BTC/USDT:USDT" if facts.contracts_only else "BTC/USDT")
 
 
 def usual_channels(exchange: str, symbols: Sequence[str]) -> list[Channel]:

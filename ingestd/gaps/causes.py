@@ -22,10 +22,12 @@ CANDLE_AUDIT = "candle_audit"
 TAKEOVER = "takeover"
 UNLISTED = "unlisted"
 
-OVER_US = 86_400_000_000
+OVER_AFTER_US = 86_400_000_000
 """A closed or unlisted market that has been silent for this long counts as over: halts and maintenance are shorter."""
-LACKED = "the venue's list of markets lacked it, or called it closed"
-OVER = "the market was silent for a day or has expired, so it counts as closed, and nothing is missing after that"
+UNLISTED_DETAIL = "the venue's list of markets lacked it, or called it closed"
+OVER_DETAIL = (
+    "the market was silent for a day or has expired, so it counts as closed, and nothing is missing after that"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from ingestd.gaps.causes import ID_JUMP, OVER
+from ingestd.gaps.causes import ID_JUMP, OVER_DETAIL
 from ingestd.gaps.trade_ids import IdReport
 from ingestd.records import FeedGap, latest_us
 from ingestd.status import Earlier, StreamStatus
@@ -160,7 +160,7 @@ class GapTracker:
         gap = self.open.get(key)
         if gap is None or gap.ended_at is not None or key in self._merged:
             return None
-        ended = msgspec.structs.replace(_remarked(gap, OVER), ended_at=max(at, gap.time), received_at=at)
+        ended = msgspec.structs.replace(_remarked(gap, OVER_DETAIL), ended_at=max(at, gap.time), received_at=at)
         self.open[key] = ended
         return ended
 

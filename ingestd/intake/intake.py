@@ -297,7 +297,7 @@ class Intake:
     def _validated(self, taken: Sequence[MarketRecord | FeedGap]) -> tuple[list[Record], RejectedCounts]:
         if self._live is not None and not self._live.flush():
             self._open.all_valid = False
-        return validated(taken, self._time_window(now_us()), self.rejections, all_valid=self._open.all_valid)
+        return validated(taken, self._time_window(now_us()), self.rejections, known_valid=self._open.all_valid)
 
     def _finish(self, taken: Sequence[MarketRecord | FeedGap], rejected: RejectedCounts) -> None:
         """Count a durable batch and take over the gaps that the journal reports."""

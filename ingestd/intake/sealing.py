@@ -18,8 +18,8 @@ _MAX_BATCH_BOOK_BYTES = 2 * 2**20
 _LEVEL_BYTES = 24  # about, for one price level
 
 RejectedCounts: TypeAlias = Counter[tuple[str, ...]]  # by channel and reason
-_Kind: TypeAlias = tuple[str, type]  # exchange and record type
-_kind_of: Callable[[MarketRecord | FeedGap], _Kind] = attrgetter("exchange", "__class__")
+_ExchangeAndType: TypeAlias = tuple[str, type]  # exchange and record type
+_exchange_and_type: Callable[[MarketRecord | FeedGap], _ExchangeAndType] = attrgetter("exchange", "__class__")
 
 
 def batch_size(records: Sequence[MarketRecord | FeedGap], most: int) -> int:
@@ -37,13 +37,13 @@ def batch_size(records: Sequence[MarketRecord | FeedGap], most: int) -> int:
 
 
 def validated(
-    taken: Sequence[MarketRecord | FeedGap], window: validation.TimeWindow, rejections: Rejections, *, all_valid: bool
+    taken: Sequence[MarketRecord | FeedGap], window: validation.TimeWindow, rejections: Rejections, *, known_valid: bool
 ) -> tuple[list[Record], RejectedCounts]:
     """Return the records to journal, with a rejection in place of each invalid one, and the number of rejections.
 
-    `all_valid`: the records are known to be valid.
+    `known_valid`: the records are known to be valid.
     """
-    if all_valid or validation.all_valid(taken, window):
+    if known_valid or validation.all_valid(taken, window):
         if rejections:
             rejections.accept(record for record in taken if not isinstance(record, FeedGap))
         return [*taken], Counter()
@@ -79,18 +79,20 @@ def put_unencodable_aside(records: list[Record]) -> RejectedCounts:
     return rejected
 
 
-def count_received(metrics: Metrics, records: Sequence[MarketRecord | FeedGap]) -> set[_Kind]:
+def count_received(metrics: Metrics, records: Sequence[MarketRecord | FeedGap]) -> set[_ExchangeAndType]:
     """Count the records by exchange and channel. Returns the pairs of exchange and record type that occur."""
-    kinds = {kind: count for kind, count in Counter(map(_kind_of, records)).items() if kind[1] is not FeedGap}
+    kinds = {kind: count for kind, count in Counter(map(_exchange_and_type, records)).items() if kind[1] is not FeedGap}
     count_by(metrics.received, {(exchange, CHANNEL_OF[kind]): count for (exchange, kind), count in kinds.items()})
     return set(kinds)
 
 
-def observe_latency(metrics: Metrics, kinds: Iterable[_Kind], records: Sequence[MarketRecord | FeedGap]) -> None:
+def observe_latency(
+    metrics: Metrics, kinds: Iterable[_ExchangeAndType], records: Sequence[MarketRecord | FeedGap]
+) -> None:
     """Observe the latency of the last record of each exchange and type."""
     wanted = set(kinds)
     for record in reversed(records):
-        if (kind := _kind_of(record)) in wanted:
+        if (kind := _exchange_and_type(record)) in wanted:
             labels = record.exchange, channel_of(record)
             late_s = (record.received_at - record.time) / 1e6
             metrics.exchange_latency_s.labels(*labels).observe(max(0.0, late_s))

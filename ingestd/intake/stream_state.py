@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from ingestd import files
 from ingestd.clock import monotonic_s, now_us
 from ingestd.errors import WorkerClosed
-from ingestd.gaps.causes import LACKED, OVER, OVER_US, RESTART, SHUTDOWN, UNLISTED
+from ingestd.gaps.causes import OVER_AFTER_US, OVER_DETAIL, RESTART, SHUTDOWN, UNLISTED, UNLISTED_DETAIL
 from ingestd.gaps.open_gaps import stream_of_gap
 from ingestd.gaps.tracker import UNFOLLOWED
 from ingestd.intake.intake import Intake
@@ -43,7 +43,7 @@ _GAPS_WAIT_S = 1.0  # the longest time that a batch with gap records waits for a
 _LAST_WRITE_S = 2.0
 
 
-class Left(msgspec.Struct, frozen=True, array_like=True):
+class StoredStream(msgspec.Struct, frozen=True, array_like=True):
     """The state of one stream when the file was written. `lost`: how many of its records could not be journaled."""
 
     exchange: str
@@ -59,7 +59,7 @@ class Document(msgspec.Struct, frozen=True):
     version: int
     written_at: int
     stopped: bool
-    streams: list[Left]
+    streams: list[StoredStream]
     open_gaps: list[FeedGap]
     pending_gaps: list[FeedGap]
 
@@ -88,48 +88,48 @@ def document(
         _VERSION,
         written_at,
         stopped,
-        [Left(*stream, at, lost.get(stream, 0)) for stream, at in until.items()],
+        [StoredStream(*stream, at, lost.get(stream, 0)) for stream, at in until.items()],
         list(intake.gaps.open.values()),
         intake.pending_gaps(),
     )
 
 
-def earlier_streams(left: Document) -> dict[StreamId, Earlier]:
+def earlier_streams(stored: Document) -> dict[StreamId, Earlier]:
     """Each stream's state, from which the next process continues."""
-    ended = "stopped" if left.stopped else "ended without a stop"
+    ended = "stopped" if stored.stopped else "ended without a stop"
     streams = {}
-    for stream in left.streams:
+    for stream in stored.streams:
         text = f"the process before had {ended}"
         if stream.lost:
             text = f"{stream.lost} records could not be journaled; {text}"
         cause = SHUTDOWN if stream.lost else RESTART
         key = stream.exchange, stream.channel, stream.symbol
         streams[key] = Earlier(stream.complete_until, cause, text)
-    for gap in longest_open(left):
+    for gap in longest_open(stored):
         streams[stream_of_gap(gap)] = Earlier(gap.time, gap.cause, gap.detail, gap)
     return streams
 
 
-def longest_open(left: Document) -> list[FeedGap]:
+def longest_open(stored: Document) -> list[FeedGap]:
     """The earliest open gap of each stream, which covers the stream's other open gaps until it ends."""
     first: dict[StreamId, FeedGap] = {}
-    for gap in sorted(left.open_gaps, key=lambda gap: gap.time):
+    for gap in sorted(stored.open_gaps, key=lambda gap: gap.time):
         first.setdefault(stream_of_gap(gap), gap)
     return list(first.values())
 
 
-def covered_by_another(left: Document) -> list[FeedGap]:
+def covered_by_another(stored: Document) -> list[FeedGap]:
     """The open gaps that a stream's earliest one covers, ended when the file was written."""
-    longest = longest_open(left)
+    longest = longest_open(stored)
     remark = "the rest is in this stream's earlier gap"
-    return [_ended(gap, left.written_at, remark) for gap in left.open_gaps if gap not in longest]
+    return [_ended(gap, stored.written_at, remark) for gap in stored.open_gaps if gap not in longest]
 
 
-def lost_before_gaps(left: Document) -> list[FeedGap]:
+def lost_before_gaps(stored: Document) -> list[FeedGap]:
     """Gaps for the records before an open gap that may not have been journaled; each ends where that gap begins."""
-    streams = earlier_streams(replace(left, open_gaps=[]))
+    streams = earlier_streams(replace(stored, open_gaps=[]))
     before = []
-    for gap in left.open_gaps:
+    for gap in stored.open_gaps:
         known = streams.get(stream_of_gap(gap))
         if known is not None and known.complete_until < gap.time:
             lost = replace(gap, time=known.complete_until, received_at=gap.time, ended_at=gap.time)
@@ -139,7 +139,7 @@ def lost_before_gaps(left: Document) -> list[FeedGap]:
 
 def end_unfollowed(
     earlier: dict[StreamId, Earlier],
-    following: Mapping[str, bool],
+    have_chosen: Mapping[str, bool],
     is_wanted: Callable[[StreamId], bool],
     *,
     until: int,
@@ -148,13 +148,13 @@ def end_unfollowed(
     """Open or end the gaps of streams that no feed follows any more, and return these gaps.
 
     Such a stream is one that no feed has taken over although all feeds of its exchange have chosen their symbols
-    (`following`). If the configuration does not name it (`is_wanted`), it is removed, and its gap ends at `until`, when
-    it was last followed. If the configuration names it, the venue's list lacks it: it has a gap until it is listed
+    (`have_chosen`). If the configuration does not name it (`is_wanted`), it is removed, and its gap ends at `until`,
+    when it was last followed. If the configuration names it, the venue's list lacks it: it has a gap until it is listed
     again. A gap that began before `over_before` ends now, because the market counts as closed.
     """
     changed = []
-    for stream in [stream for stream in earlier if following.get(stream[0], True)]:
-        left, gap = earlier[stream], earlier[stream].gap
+    for stream in [stream for stream in earlier if have_chosen.get(stream[0], True)]:
+        earlier_state, gap = earlier[stream], earlier[stream].gap
         is_open = gap is not None and gap.ended_at is None
         if not is_wanted(stream):
             del earlier[stream]
@@ -162,12 +162,12 @@ def end_unfollowed(
                 changed.append(_ended(gap, until, UNFOLLOWED))
         elif gap is None:
             exchange, channel, symbol = stream
-            detail = f"{LACKED}; {left.detail}" if left.detail else LACKED
-            opened = FeedGap(exchange, symbol, left.complete_until, now_us(), channel, None, UNLISTED, detail)
+            detail = f"{UNLISTED_DETAIL}; {earlier_state.detail}" if earlier_state.detail else UNLISTED_DETAIL
+            opened = FeedGap(exchange, symbol, earlier_state.complete_until, now_us(), channel, None, UNLISTED, detail)
             changed.append(opened)
-            earlier[stream] = Earlier(opened.time, UNLISTED, LACKED, opened)
+            earlier[stream] = Earlier(opened.time, UNLISTED, UNLISTED_DETAIL, opened)
         elif is_open and gap.time < over_before:
-            changed.append(_ended(gap, now_us(), OVER))
+            changed.append(_ended(gap, now_us(), OVER_DETAIL))
             earlier[stream] = Earlier(gap.time, gap.cause, gap.detail, changed[-1])
     return changed
 
@@ -198,9 +198,9 @@ class StreamState:
     def load(self) -> None:
         """Fill `earlier`, `open_gaps` and `pending_gaps` from the file. The state directory must be locked."""
         try:
-            left = msgspec.json.decode(files.read(self._path), type=Document)
-            if left.version != _VERSION:
-                raise msgspec.DecodeError(f"it has version {left.version}, this ingestd reads {_VERSION}")
+            stored = msgspec.json.decode(files.read(self._path), type=Document)
+            if stored.version != _VERSION:
+                raise msgspec.DecodeError(f"it has version {stored.version}, this ingestd reads {_VERSION}")
         except FileNotFoundError:
             return
         except (OSError, msgspec.DecodeError) as error:
@@ -208,20 +208,21 @@ class StreamState:
             with contextlib.suppress(OSError):
                 os.replace(self._path, self._path.with_suffix(".damaged"))
             return
-        self.earlier.update(earlier_streams(left))
-        self.open_gaps = left.open_gaps
-        self.pending_gaps = [*lost_before_gaps(left), *left.pending_gaps, *covered_by_another(left)]
-        self._read_written_at = left.written_at
+        self.earlier.update(earlier_streams(stored))
+        self.open_gaps = stored.open_gaps
+        self.pending_gaps = [*lost_before_gaps(stored), *stored.pending_gaps, *covered_by_another(stored)]
+        self._read_written_at = stored.written_at
 
-    def share(self, followers: Callable[[StreamId], int]) -> None:
+    def count_followers(self, followers: Callable[[StreamId], int]) -> None:
         """Set how many configured feeds continue each stream."""
         for stream, earlier in self.earlier.items():
             self.earlier[stream] = dataclasses.replace(earlier, followers=max(1, followers(stream)))
 
-    def end_unfollowed(self, following: Mapping[str, bool], is_wanted: Callable[[StreamId], bool]) -> list[FeedGap]:
-        """See the function `end_unfollowed`. No market counts as closed until this process has run for `OVER_US`."""
-        over_before = now_us() - OVER_US if monotonic_s() - self._began_s > OVER_US / 1e6 else 0
-        return end_unfollowed(self.earlier, following, is_wanted, until=self._read_written_at, over_before=over_before)
+    def end_unfollowed(self, have_chosen: Mapping[str, bool], is_wanted: Callable[[StreamId], bool]) -> list[FeedGap]:
+        """See the function `end_unfollowed`. No market is over until this process has run for `OVER_AFTER_US`."""
+        over_before = now_us() - OVER_AFTER_US if monotonic_s() - self._began_s > OVER_AFTER_US / 1e6 else 0
+        until = self._read_written_at
+        return end_unfollowed(self.earlier, have_chosen, is_wanted, until=until, over_before=over_before)
 
     def forget_restart(self) -> None:
         """Forget the streams without an open gap, because another process has captured them since."""
@@ -262,11 +263,11 @@ class StreamState:
             await asyncio.wait({self._writing})
         if self._compose is None:
             return
-        left = self._compose(stopped)
+        content = self._compose(stopped)
         version = self._version()
         try:
             writing = self._writing = asyncio.wrap_future(
-                self._worker.submit(lambda: files.replace(self._path, msgspec.json.encode(left)))
+                self._worker.submit(lambda: files.replace(self._path, msgspec.json.encode(content)))
             )
             await asyncio.wait({writing})
             writing.result()
@@ -278,7 +279,7 @@ class StreamState:
             self._saved_version = version
 
 
-def following(feeds: Iterable[tuple[str, FeedStatus]]) -> dict[str, bool]:
+def have_chosen(feeds: Iterable[tuple[str, FeedStatus]]) -> dict[str, bool]:
     """By exchange, whether all its feeds have chosen their symbols, so that no feed will take over another stream."""
     chosen: dict[str, bool] = {}
     for exchange, status in feeds:

@@ -202,7 +202,7 @@ class Journal:
                 if (active := self._files.active()) is not None:
                     self._end(active)
                 return
-            if self._config.when_full == "drop_oldest" and await self._rewriter.drop_oldest():
+            if self._config.when_full == "drop_oldest" and await self._rewriter.drop_one_channel():
                 continue
             raise JournalFull(
                 f"the journal has reached its {self._config.max_bytes} bytes (journal.max_bytes) "

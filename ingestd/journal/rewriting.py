@@ -56,7 +56,7 @@ class Rewriter:
         gaps, self._damage_gaps = self._damage_gaps, []
         return gaps
 
-    async def drop_oldest(self) -> bool:
+    async def drop_one_channel(self) -> bool:
         """Drop one channel from one file that no sink has begun. Returns False if nothing can be dropped.
 
         Takes the least valuable channel that such files have, and the oldest of them that has it.

@@ -103,9 +103,9 @@ class Endpoint:
 
     @web.middleware
     async def _only_by_our_names(self, request: web.Request, handler: Answerer) -> web.StreamResponse:
-        named_by_rule = request.version >= HttpVersion11
+        needs_host_header = request.version >= HttpVersion11
         hosts = request.headers.getall("Host", [])
-        if self._hosts.takes(hosts, request.raw_path, named_by_rule=named_by_rule):
+        if self._hosts.accepts(hosts, request.raw_path, needs_host_header=needs_host_header):
             return await handler(request)
         self._gate.reject("host")
         if len(hosts) == 1:

@@ -29,12 +29,12 @@ class Hosts:
         searched = [f"{short}.{domain}" for domain in _searched_domains(resolver)]
         self._names = {_plain(name) for name in (*configured, own, *searched)}
 
-    def takes(self, hosts: Sequence[str], target: str, *, named_by_rule: bool) -> bool:
+    def accepts(self, hosts: Sequence[str], target: str, *, needs_host_header: bool) -> bool:
         """Whether a request is meant for this machine. `hosts`: its Host headers; `target`: its request target as sent.
 
-        `named_by_rule`: the request must have exactly one Host header, as with HTTP/1.1 (RFC 9112, section 3.2).
+        `needs_host_header`: the request must have exactly one Host header, as with HTTP/1.1 (RFC 9112, section 3.2).
         """
-        if len(hosts) > 1 or (named_by_rule and not hosts):
+        if len(hosts) > 1 or (needs_host_header and not hosts):
             return False
         return all(self._is_ours(host.strip()) for host in [*hosts, *_named_in(target)])
 

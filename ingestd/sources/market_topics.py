@@ -75,7 +75,7 @@ class MarketStore:
             self.rejections.reject(_stream_of(record, message, channel), reason)
             return Item(part, message.offset, channel, "", _refused(record, message, table, now, reason), reason, place)
         except Exception as error:  # noqa: BLE001 # whatever a message holds, it costs only itself
-            content = poison(message, table, now, why(error, message))
+            content = rejected_message(message, table, now, why(error, message))
             self.rejections.reject(_all_of(message, channel), content.reason)
             return Item(part, message.offset, channel, "", content, content.reason, place)
 
@@ -145,7 +145,7 @@ def unfit(record: Record, window: TimeWindow) -> str | None:
     return rejection_reason(record, window)
 
 
-def poison(message: Message, table: str, now: int, error: str) -> Rejected:
+def rejected_message(message: Message, table: str, now: int, error: str) -> Rejected:
     """The row of `rejected_records` for a message that cannot be read, with its place in Kafka."""
     if isinstance(message, Unreadable):
         place = {**_place(message), "first_offset": message.first_offset, "error": storable_text(message.error)}

@@ -16,13 +16,13 @@ from ingestd.ops.metrics import Metrics, count_by
 from ingestd.records import Rejected
 from ingestd.sinks.base import OrderCache
 from ingestd.sources.base import Item
-from ingestd.sources.market_topics import poison, why
+from ingestd.sources.market_topics import rejected_message, why
 from ingestd.storage.database import Database
 from ingestd.storage.writer.positions import Mark, Move, advance
 from ingestd.storage.writer.refused import Kept, is_blamed, put_aside, require_some_taken
 
 
-class EventStore:
+class EventTopics:
     """Reads the messages of the event topics and prepares the transactions that store them."""
 
     name = "events"
@@ -54,7 +54,7 @@ class EventStore:
         try:
             event = read_event(event_type, message.value or b"", message.headers, to_datetime(now))
         except Exception as error:  # noqa: BLE001 # whatever a message holds, it costs only itself
-            content = poison(message, kind.table, now, why(error, message))
+            content = rejected_message(message, kind.table, now, why(error, message))
             return Item(part, message.offset, channel, "", content, content.reason)
         return Item(part, message.offset, channel, event.exchange or "", event)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from ingestd.config import dsn as config_dsn
-from ingestd.config.dsn import shown_name
+from ingestd.config.dsn import masked_if_doubtful
 from ingestd.config.secrets import hide
 from ingestd.config.values import read_text
 from ingestd.errors import ConfigError, Problem
@@ -71,7 +71,8 @@ class Target:
 
     def __str__(self) -> str:
         where = ",".join(map(str, self.places))
-        return f"PostgreSQL at {where}, database {shown_name(self.database)!r}, user {shown_name(self.user)!r}"
+        database, user = masked_if_doubtful(self.database), masked_if_doubtful(self.user)
+        return f"PostgreSQL at {where}, database {database!r}, user {user!r}"
 
     def at(self, place: Place) -> Target:
         """The same target with this server only."""

@@ -29,7 +29,7 @@ def _unsubscription(_exchange: Any, market: Any, name: str) -> dict[str, Any] | 
 FACTS = (
     Facts(
         exchange="apex",
-        first_market="BTC/USD:USD",
+        example_market="BTC/USD:USD",
         contracts_only=True,
         # messages have Bybit's form
         trades=Trades(marks=Marks(flags={"BT": "block"})),

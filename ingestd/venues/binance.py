@@ -23,7 +23,7 @@ from ingestd.venues import families
 from ingestd.venues.binance_rest import newest, past
 from ingestd.venues.ccxt_books import CcxtBooks
 from ingestd.venues.decoding import Counter, Level, Milliseconds, Text, decoded
-from ingestd.venues.facts import Ccxt, Counting, Facts, Quantities
+from ingestd.venues.facts import Ccxt, Facts, OpenInterestUnits, Quantities
 from ingestd.venues.messages import BookChange, Decoder, Message, Notice
 from ingestd.venues.numbers import best_price
 from ingestd.venues.requests import chunks, option
@@ -311,7 +311,7 @@ _TRADES = Trades(
 # USDⓈ-M in the base asset. COIN-M: "unit: cont", and its value "unit: base asset"
 # https://developers.binance.com/docs/derivatives/usds-margined-futures/market-data/rest-api/Open-Interest
 # https://developers.binance.com/docs/derivatives/coin-margined-futures/market-data/rest-api/Open-Interest-Statistics
-_OPEN_INTEREST = Counting("base", "contracts", value_not_in_quote=frozenset({"inverse"}))
+_OPEN_INTEREST = OpenInterestUnits("base", "contracts", value_not_in_quote=frozenset({"inverse"}))
 # A quantity: USDⓈ-M in the base asset, as recorded candles prove; COIN-M "cont", of 100 or 10 USD:
 # https://developers.binance.com/docs/derivatives/coin-margined-futures/market-data/rest-api/Open-Interest-Statistics
 FACTS = (
@@ -321,7 +321,7 @@ FACTS = (
         sampled=_SAMPLED,
         quantities=Quantities(in_contracts=True, of_options=True, base_by_default=True),
         open_interest=_OPEN_INTEREST,
-        market_lists=(
+        families_by_request=(
             ("fapiPublic", families.LINEAR),
             ("dapiPublic", families.INVERSE),
             ("eapiPublic", families.OPTIONS),
@@ -329,7 +329,7 @@ FACTS = (
             ("public exchangeInfo", families.SPOT),
         ),
         quotes_in_coins=True,
-        microseconds="wss://stream.binance.com",
+        microsecond_url_prefix="wss://stream.binance.com",
         trades=replace(_TRADES, past=partial(past, spot_needs_key=False)),
         ccxt=Ccxt(
             # the security type of the endpoint is NONE:
@@ -345,7 +345,7 @@ FACTS = (
         native=partial(Binance, "binancecoinm"),
         sampled=_SAMPLED,
         former_names=("binancedelivery",),
-        first_market="BTC/USD:BTC",
+        example_market="BTC/USD:BTC",
         quantities=Quantities(in_contracts=True),
         open_interest=_OPEN_INTEREST,
         contracts_only=True,
@@ -355,7 +355,7 @@ FACTS = (
     Facts(
         exchange="binanceus",
         native=partial(Binance, "binanceus"),
-        microseconds="wss://stream.binance.us",
+        microsecond_url_prefix="wss://stream.binance.us",
         trades=replace(_TRADES, marks=Marks()),
         books=CcxtBooks(over_rest=True),
     ),

@@ -8,7 +8,7 @@ from typing import Any
 
 from ingestd.errors import Unfillable
 from ingestd.venues.numbers import as_int
-from ingestd.venues.trades import Bulk, Ids, Paging, Series, Word, rows_by
+from ingestd.venues.trades import Ids, NewestAnswer, NewestRequest, Paging, Series, rows_by
 
 _PREFIX = {"spot": "public", "linear": "fapiPublic", "inverse": "dapiPublic"}
 _PAST_DOCS = "https://developers.binance.com/docs/binance-spot-api-docs/rest-api/market-data-endpoints"
@@ -36,10 +36,10 @@ def past(kind: str, stream: str | None, has_key: bool, *, spot_needs_key: bool) 
     return Series(Paging.FROM_ID, Ids.CONSECUTIVE, limit, {"fetchTradesMethod": method}, "fromId", source=_PAST_DOCS)
 
 
-_BY_NAME = 20  # spot answers for up to this many named markets at the weight of one
+_MOST_NAMED = 20  # spot answers for up to this many named markets at the weight of one
 
 
-def newest(kind: str, stream: str | None) -> Bulk | None:
+def newest(kind: str, stream: str | None) -> NewestRequest | None:
     """The request for the newest trade of each market: `lastId` of `ticker/24hr` is that trade's id.
 
     For contracts the newest trade may be one of the insurance fund, which the stream does not deliver.
@@ -48,16 +48,18 @@ def newest(kind: str, stream: str | None) -> Bulk | None:
     if prefix is None:
         return None
 
-    def word(row: Mapping[str, Any]) -> Word | None:
+    def read(row: Mapping[str, Any]) -> NewestAnswer | None:
         number = as_int(row.get("lastId"))
         if number is None or number < 0:  # -1: no trade in 24 hours
             return None
-        return Word(("last id", number), number=number if stream == "trade" else None, is_certain=kind == "spot")
+        return NewestAnswer(
+            ("last id", number), number=number if stream == "trade" else None, is_certain=kind == "spot"
+        )
 
-    return Bulk(
+    return NewestRequest(
         f"{prefix}GetTicker24hr",
         lambda reply: rows_by("symbol", reply if isinstance(reply, list) else [reply]),
-        word,
+        read,
         _newest_params,
     )
 
@@ -65,5 +67,5 @@ def newest(kind: str, stream: str | None) -> Bulk | None:
 def _newest_params(kind: str, ids: Sequence[str]) -> dict[str, Any]:
     if kind != "spot":
         return {"symbol": ids[0]} if len(ids) == 1 else {}
-    symbols = {"symbols": json.dumps(list(ids), separators=(",", ":"))} if len(ids) <= _BY_NAME else {}
+    symbols = {"symbols": json.dumps(list(ids), separators=(",", ":"))} if len(ids) <= _MOST_NAMED else {}
     return {"type": "MINI", **symbols}

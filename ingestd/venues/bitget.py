@@ -17,7 +17,7 @@ from ingestd.records import Channel, Tick, Trade
 from ingestd.venues import families
 from ingestd.venues.ccxt_books import Book, BookFrame, CcxtBooks, Levels, in_turn, signed
 from ingestd.venues.decoding import NESTED, SIDES, Level, Milliseconds, Text, at, part
-from ingestd.venues.facts import Ccxt, Counting, Facts, Quantities
+from ingestd.venues.facts import Ccxt, Facts, OpenInterestUnits, Quantities
 from ingestd.venues.messages import CONFIRMED, BookChange, Decoder, Message, Notice
 from ingestd.venues.numbers import as_int, best_price
 from ingestd.venues.requests import chunks
@@ -263,8 +263,8 @@ FACTS = (
         # found. https://www.bitget.com/api-doc/contract/websocket/public/Tickers-Channel
         quantities=Quantities(currency={"linear": "base", "inverse": "base"}),
         # size, in the base coin; https://www.bitget.com/api-doc/contract/market/Get-Open-Interest
-        open_interest=Counting("base"),
-        market_lists=(
+        open_interest=OpenInterestUnits("base"),
+        families_by_request=(
             ("margin/currencies", families.BESIDE),
             ("COIN-FUTURES", families.INVERSE),
             ("-FUTURES", families.LINEAR),

@@ -26,8 +26,8 @@ def _corrected(_trade: Trade, info: Any) -> Changes:
 FACTS = (
     Facts(
         exchange="bithumb",
-        first_market="BTC/KRW",
-        market_lists=(("ticker/ALL", families.SPOT),),
+        example_market="BTC/KRW",
+        families_by_request=(("ticker/ALL", families.SPOT),),
         ccxt=Ccxt(ticks_from_books=True),
         corrections=Corrections(
             names=partial(CodeNames, ("{0}_{1}",)),

@@ -23,7 +23,7 @@ def _corrected(_trade: Trade, info: Any) -> Changes:
 FACTS = (
     Facts(
         exchange="bitstamp",
-        first_market="BTC/USD",
+        example_market="BTC/USD",
         # the socket gives a trade's time in microseconds (`microtimestamp`, https://www.bitstamp.net/websocket/v2/),
         # REST in seconds (`date`, https://www.bitstamp.net/api/#tag/Transactions-public)
         trades=Trades(two_times=True),

@@ -17,7 +17,7 @@ from ingestd.venues import families
 from ingestd.venues.ccxt_books import CcxtBooks, NumberedFrame, Numbering
 from ingestd.venues.corrections import Corrections
 from ingestd.venues.decoding import SIDES, Level, Milliseconds, Text, at, decoded, part
-from ingestd.venues.facts import Ccxt, Counting, Facts, Quantities
+from ingestd.venues.facts import Ccxt, Facts, OpenInterestUnits, Quantities
 from ingestd.venues.messages import CONFIRMED, BookChange, Decoder, Message, Notice, Row
 from ingestd.venues.names import VenueNames
 from ingestd.venues.requests import chunks
@@ -329,7 +329,7 @@ def _best_prices(_url: str, frame: Any) -> bool:
 
 # "The value is the sum of both sides. The unit of value, e.g., BTCUSD(inverse) is USD, BTCUSDT(linear) is BTC"
 # https://bybit-exchange.github.io/docs/v5/market/open-interest
-_OPEN_INTEREST = Counting("base", "quote")
+_OPEN_INTEREST = OpenInterestUnits("base", "quote")
 _CCXT = Ccxt(
     # spot: at most 10 topics a request (v5 "args size")
     symbols_per_call=10,
@@ -355,7 +355,7 @@ FACTS = (
             base_by_default=True,
         ),
         open_interest=_OPEN_INTEREST,
-        market_lists=(
+        families_by_request=(
             ("=spot", families.SPOT),
             ("=linear", families.LINEAR),
             ("=inverse", families.INVERSE),

@@ -219,7 +219,7 @@ FACTS = (
         exchange="coinbase",
         native=CoinbaseAdvanced,
         former_names=("coinbaseadvanced",),
-        first_market="BTC/USD",
+        example_market="BTC/USD",
         # `trade_id` counts the trades of a product: 97 of 97 recorded steps are 1
         trades=Trades(consecutive_ids="all"),
         # for several symbols ccxt subscribes to `ticker_batch`

@@ -174,7 +174,7 @@ FACTS = (
         exchange="coinbaseexchange",
         native=CoinbaseExchange,
         former_names=("coinbasepro", "gdax"),
-        first_market="BTC/USD",
+        example_market="BTC/USD",
         trades=Trades(
             # `trade_id` of a product; recorded: 97 of 97 steps are 1
             consecutive_ids="all",

@@ -31,7 +31,7 @@ def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
 FACTS = (
     Facts(
         exchange="coinone",
-        first_market="BTC/KRW",
+        example_market="BTC/KRW",
         corrections=Corrections(names=partial(CodeNames, ("{0}", "{1}")), trade=_corrected),
         books=CcxtBooks(whole_book=_whole_book),
     ),

@@ -32,7 +32,7 @@ def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
 FACTS = (
     Facts(
         exchange="deepcoin",
-        market_lists=(("=SPOT", families.SPOT), ("=SWAP", families.SWAPS)),
+        families_by_request=(("=SPOT", families.SPOT), ("=SWAP", families.SWAPS)),
         # the socket gives a trade's time in seconds (`T`), REST in milliseconds (`ts`)
         trades=Trades(two_times=True),
         # the socket names markets in the form DeepCoin_BTC/USDT_0.01

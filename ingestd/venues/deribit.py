@@ -7,7 +7,7 @@ from typing import Any
 
 from ingestd.venues.ccxt_books import BookFrame, CcxtBooks, NumberedFrame, Numbering
 from ingestd.venues.decoding import at, part
-from ingestd.venues.facts import QUANTITIES_AS_IN_CCXT, Ccxt, Counting, Facts, Quantities
+from ingestd.venues.facts import QUANTITIES_AS_IN_CCXT, Ccxt, Facts, OpenInterestUnits, Quantities
 from ingestd.venues.trades import Marks, Trades
 
 
@@ -51,7 +51,7 @@ _BOOKS = CcxtBooks(
 FACTS = (
     Facts(
         exchange="deribit",
-        first_market="BTC/USD:BTC",
+        example_market="BTC/USD:BTC",
         quantities=Quantities(
             # "For perpetual and inverse futures the amount is in USD units. For options and linear futures it is
             # the underlying base currency coin.": https://docs.deribit.com/#trades-instrument_name-interval
@@ -60,7 +60,7 @@ FACTS = (
         ),
         # in the same units; a linear perpetual is a linear future of Deribit's, which ccxt takes for an inverse one.
         # https://docs.deribit.com/api-reference/market-data/public-get_book_summary_by_instrument
-        open_interest=Counting("base", "quote", "base", count_read_as_value=frozenset({"linear"})),
+        open_interest=OpenInterestUnits("base", "quote", "base", count_read_as_value=frozenset({"linear"})),
         trades=_TRADES,
         books=_BOOKS,
     ),

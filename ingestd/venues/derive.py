@@ -37,7 +37,7 @@ def _once_a_trade(frame: Any) -> Sequence[Any]:
 FACTS = (
     Facts(
         exchange="derive",
-        market_lists=(("=erc20", families.SPOT), ("=perp", families.SWAPS), ("=option", families.OPTIONS)),
+        families_by_request=(("=erc20", families.SPOT), ("=perp", families.SWAPS), ("=option", families.OPTIONS)),
         # https://docs.derive.xyz/reference/trades-instrument_name
         trades=Trades(marks=Marks(flags={"rfq_id": "block"})),
         corrections=Corrections(trade=_corrected, frame=_once_a_trade),

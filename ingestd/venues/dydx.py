@@ -20,7 +20,7 @@ def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
 FACTS = (
     Facts(
         exchange="dydx",
-        first_market="BTC/USDC:USDC",
+        example_market="BTC/USDC:USDC",
         contracts_only=True,
         trades=Trades(
             # https://docs.dydx.xyz/types/trade_type

@@ -42,7 +42,7 @@ class Quantities:
 
 
 @dataclass(frozen=True, slots=True)
-class Counting:
+class OpenInterestUnits:
     """The unit of a venue's open interest, by kind of contract.
 
     `count_read_as_value`: kinds for which ccxt returns the count as the value.
@@ -68,7 +68,7 @@ class Counting:
         return unit
 
 
-IN_CONTRACTS = Counting("contracts", "contracts", "contracts", "contracts")
+IN_CONTRACTS = OpenInterestUnits("contracts", "contracts", "contracts", "contracts")
 
 QUANTITIES_AS_IN_CCXT = Quantities(in_contracts=True)
 """ccxt's convention, for exchanges of which no document was found that contradicts it."""
@@ -95,7 +95,7 @@ class Ccxt:
     `servers`: servers that ccxt has in its code but not in its `urls`.
     `needs_currencies`: market names depend on the currencies, so load these first.
     `ids_by_place`: ccxt derives market ids from places in the list, so no entry of the list may be left out.
-    `open_interest_in_ticker`: whether a market's open interest must be read from ccxt's `fetch_ticker`, because
+    `needs_ticker_for_open_interest`: whether a market's open interest must be read from ccxt's `fetch_ticker`, because
     `fetch_open_interest` requests the wrong ticker.
     """
 
@@ -115,7 +115,7 @@ class Ccxt:
     servers: tuple[str, ...] = ()
     needs_currencies: bool = False
     ids_by_place: bool = False
-    open_interest_in_ticker: Callable[[Mapping[str, Any]], bool] | None = None
+    needs_ticker_for_open_interest: Callable[[Mapping[str, Any]], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,10 +127,11 @@ class Facts:
     `quotes_in_coins`: it quotes, or has quoted, in coins such as BUSD and TUSD. At such an exchange `ARBUSD` means AR
     in BUSD; elsewhere it means ARB in dollars.
     `former_names`: its names in other programs (https://github.com/bmoscon/cryptofeed, defines.py), or earlier in ccxt.
-    `first_market`: the market for examples, if it has no bitcoin in USDT.
-    `market_lists`: which family of markets a request asks for, as pairs of a text and a family. The request (interface,
-    path and parameters) belongs to the first pair whose text it contains; if it contains none, every feed needs it.
-    `microseconds`: the beginning of the URLs of its spot sockets, if these can send times in microseconds.
+    `example_market`: the market for examples, if it has no bitcoin in USDT.
+    `families_by_request`: which family of markets a request asks for, as pairs of a text and a family. The request
+    (interface, path and parameters) belongs to the first pair whose text it contains; if it contains none, every feed
+    needs it.
+    `microsecond_url_prefix`: the beginning of the URLs of its spot sockets, if these can send times in microseconds.
     `sampled`: channels of which the exchange sends only some records, so that they can never be proved complete.
     """
 
@@ -139,11 +140,11 @@ class Facts:
     contracts_only: bool = False
     quotes_in_coins: bool = False
     former_names: tuple[str, ...] = ()
-    first_market: str | None = None
+    example_market: str | None = None
     quantities: Quantities = Quantities()
-    open_interest: Counting = Counting()
-    market_lists: Sequence[tuple[str, Family]] = ()
-    microseconds: str | None = None
+    open_interest: OpenInterestUnits = OpenInterestUnits()
+    families_by_request: Sequence[tuple[str, Family]] = ()
+    microsecond_url_prefix: str | None = None
     sampled: frozenset[Channel] = frozenset()
     trades: Trades = Trades()  # noqa: RUF009  # these are frozen
     ccxt: Ccxt = Ccxt()

@@ -32,7 +32,7 @@ FACTS = (
         # open_interest: "Total open interest size (contracts)";
         # https://www.gate.com/docs/developers/apiv4/en/#futures-statistics
         open_interest=IN_CONTRACTS,
-        market_lists=(
+        families_by_request=(
             ("margin", families.BESIDE),
             ("spot", families.SPOT),
             ("futures {settle}/contracts settle=usdt", families.LINEAR),

@@ -9,7 +9,7 @@ from ingestd.venues import families
 from ingestd.venues.ccxt_books import BookFrame, CcxtBooks
 from ingestd.venues.corrections import Corrections
 from ingestd.venues.decoding import at, part
-from ingestd.venues.facts import Ccxt, Counting, Facts
+from ingestd.venues.facts import Ccxt, Facts, OpenInterestUnits
 from ingestd.venues.trades import Marks, Trades
 
 
@@ -53,11 +53,11 @@ def _best_prices(url: str, _frame: Any) -> bool:
 FACTS = (
     Facts(
         exchange="gemini",
-        first_market="BTC/USD",
+        example_market="BTC/USD",
         # Gemini states the open interest as count and as value, and value = count × price:
         # https://docs.gemini.com/rest/derivatives#get-risk-stats
-        open_interest=Counting("base", other="base"),
-        market_lists=(("symbols/details", families.SINGLE),),
+        open_interest=OpenInterestUnits("base", other="base"),
+        families_by_request=(("symbols/details", families.SINGLE),),
         trades=Trades(
             # https://docs.gemini.com/rest/market-data#list-trades (there `buy` and `sell` are ordinary).
             # The flag is our own field, for the socket's type `block_trade`: see `_with_block_trades`.

@@ -7,7 +7,7 @@ from typing import Any
 
 from ingestd.venues.ccxt_books import CcxtBooks, NumberedFrame, Numbering
 from ingestd.venues.decoding import at, part
-from ingestd.venues.facts import ANY_KIND, Counting, Facts
+from ingestd.venues.facts import ANY_KIND, Facts, OpenInterestUnits
 
 
 def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
@@ -31,7 +31,7 @@ def _unsubscription(exchange: Any, market: Any, name: str) -> dict[str, Any] | N
 
 
 # 30.98 of BTC at 42,307: no value in USDT, as ccxt takes it; https://api.hitbtc.com/#futures-info
-_OPEN_INTEREST = Counting(count_read_as_value=ANY_KIND)
+_OPEN_INTEREST = OpenInterestUnits(count_read_as_value=ANY_KIND)
 
 FACTS = (
     Facts(

@@ -38,7 +38,7 @@ FACTS = (
         # settled in USDT
         # https://huobiapi.github.io/docs/coin_margined_swap/v1/en/#query-information-on-open-interest
         open_interest=replace(IN_CONTRACTS, unit_of_sample=_unit_of_sample),
-        market_lists=(
+        families_by_request=(
             ("linear-swap-api", families.LINEAR),
             ("swap-api", families.INVERSE),
             ("contract_contract_info", families.DATED),

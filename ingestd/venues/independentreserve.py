@@ -41,7 +41,7 @@ def _agrees(book: Book, frame: Any) -> bool | None:
 FACTS = (
     Facts(
         exchange="independentreserve",
-        first_market="BTC/AUD",
+        example_market="BTC/AUD",
         books=CcxtBooks(agrees=_agrees),
         # A subscription takes the exchange's own currency codes ("a primary currency code"):
         # https://github.com/independentreserve/websockets/blob/master/orderbook-ticker.md

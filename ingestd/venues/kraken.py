@@ -26,7 +26,7 @@ from ingestd.venues.names import VenueNames
 from ingestd.venues.numbers import Number, PricedLevel, as_int, best_price, level_texts, number_text, optional_number
 from ingestd.venues.requests import by_channel, named_market, option
 from ingestd.venues.times import rfc3339_or, rfc3339_us
-from ingestd.venues.trades import Bulk, Ids, Paging, Series, Trades, Word
+from ingestd.venues.trades import Ids, NewestAnswer, NewestRequest, Paging, Series, Trades
 from ingestd.venues.venue import Asked, BestLevels, BookRule, KeepAlive, Limits, Markets, Venue
 
 EXCHANGE = "kraken"
@@ -355,11 +355,11 @@ _PAST_DOCS = "https://docs.kraken.com/api/docs/rest-api/get-recent-trades"
 _FEW = 20  # up to this many markets are requested by name
 
 
-def _count(row: Mapping[str, Any]) -> Word | None:
+def _count(row: Mapping[str, Any]) -> NewestAnswer | None:
     """Read the number of a market's trades today: `t` in the answer of `Ticker`."""
     today = as_int(at(row, "t", 0))
     # The number restarts at midnight, so each day is a separate series.
-    return None if today is None else Word((f"trades of day {now_us() // 86_400_000_000}", today))
+    return None if today is None else NewestAnswer((f"trades of day {now_us() // 86_400_000_000}", today))
 
 
 def _unsubscription(exchange: Any, market: Any, name: str) -> dict[str, Any] | None:
@@ -374,9 +374,9 @@ FACTS = (
     Facts(
         exchange="kraken",
         native=Kraken,
-        first_market="BTC/USD",
+        example_market="BTC/USD",
         trades=Trades(
-            newest=Bulk(
+            newest=NewestRequest(
                 "publicGetTicker",
                 lambda reply: reply["result"],
                 _count,

@@ -21,7 +21,7 @@ from ingestd.venues.messages import BookChange, Decoder, Message, Notice, Notice
 from ingestd.venues.numbers import Number, PricedLevel, best_price, level_texts, number_text, optional_number
 from ingestd.venues.requests import by_channel, named_market, option
 from ingestd.venues.trade_identity import TradeIds
-from ingestd.venues.trades import Bulk, Labels, Marks, Trades, Word, rows_by
+from ingestd.venues.trades import Labels, Marks, NewestAnswer, NewestRequest, Trades, rows_by
 from ingestd.venues.venue import Asked, BookRule, KeepAlive, Limits, Venue
 
 EXCHANGE = "krakenfutures"
@@ -237,12 +237,12 @@ def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
         yield NumberedFrame(frame, str(frame.get("product_id")), frame, frame["feed"] == "book_snapshot")
 
 
-def _last_time(row: Mapping[str, Any]) -> Word | None:
+def _last_time(row: Mapping[str, Any]) -> NewestAnswer | None:
     """Read `lastTime` in a row of `tickers`, the time of the last trade; None without one."""
     text = row.get("lastTime")
     if not isinstance(text, str):
         return None
-    return Word(("last time", text), time=from_datetime(datetime.fromisoformat(text)))
+    return NewestAnswer(("last time", text), time=from_datetime(datetime.fromisoformat(text)))
 
 
 def _unsubscription(_exchange: Any, market: Any, name: str) -> dict[str, Any] | None:
@@ -256,11 +256,12 @@ FACTS = (
     Facts(
         exchange="krakenfutures",
         native=KrakenFutures,
-        first_market="BTC/USD:USD",
+        example_market="BTC/USD:USD",
         quantities=QUANTITIES_AS_IN_CCXT,
         contracts_only=True,
         trades=Trades(
-            newest=Bulk("publicGetTickers", lambda reply: rows_by("symbol", reply["tickers"]), _last_time), marks=_MARKS
+            newest=NewestRequest("publicGetTickers", lambda reply: rows_by("symbol", reply["tickers"]), _last_time),
+            marks=_MARKS,
         ),
         books=CcxtBooks(
             numbering=Numbering(("seq",), ("seq",)),

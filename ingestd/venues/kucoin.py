@@ -25,7 +25,7 @@ FACTS = (
         # in lots, which are contracts;
         # https://www.kucoin.com/docs-new/rest/futures-trading/market-data/get-symbol
         open_interest=IN_CONTRACTS,
-        market_lists=(
+        families_by_request=(
             ("futuresPublic", families.CONTRACTS),
             ("=FUTURES", families.CONTRACTS),
             ("=SPOT", families.SPOT),

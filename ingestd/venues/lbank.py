@@ -21,7 +21,7 @@ def _corrected(trade: Trade, info: Any) -> Changes:
 FACTS = (
     Facts(
         exchange="lbank",
-        market_lists=(("contract", families.CONTRACTS), ("spot", families.SPOT)),
+        families_by_request=(("contract", families.CONTRACTS), ("spot", families.SPOT)),
         ccxt=Ccxt(ticks_from_books=True, unserved={"swap": frozenset({"ticks", "trades", "order_book", "candles"})}),
         corrections=Corrections(
             trade=_corrected,

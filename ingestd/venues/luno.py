@@ -48,7 +48,7 @@ def _positive(text: Any) -> Decimal | None:
 FACTS = (
     Facts(
         exchange="luno",
-        first_market="BTC/ZAR",
+        example_market="BTC/ZAR",
         ccxt=Ccxt(with_key_only=frozenset({"trades", "order_book"})),
         corrections=Corrections(trade=_corrected, frame=_with_time),
     ),

@@ -21,7 +21,7 @@ FACTS = (
         exchange="mexc",
         # "volume of contracts", of contractSize: https://mexcdevelop.github.io/apidocs/contract_v1_en/
         quantities=Quantities(in_contracts=True),
-        market_lists=(("contract", families.CONTRACTS), ("spot", families.SPOT)),
+        families_by_request=(("contract", families.CONTRACTS), ("spot", families.SPOT)),
         quotes_in_coins=True,
         # ccxt has a stream of best prices for spot only; the tickers of contracts have the day's limits instead
         ccxt=Ccxt(ticks_from_books_of=frozenset({"swap"})),

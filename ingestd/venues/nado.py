@@ -8,7 +8,7 @@ from typing import Any
 from ingestd.venues.ccxt_books import CcxtBooks, NumberedFrame, Numbering
 from ingestd.venues.corrections import Corrections
 from ingestd.venues.decoding import at
-from ingestd.venues.facts import Counting, Facts
+from ingestd.venues.facts import Facts, OpenInterestUnits
 
 
 def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
@@ -25,7 +25,7 @@ FACTS = (
         exchange="nado",
         # Nado states the open interest as count and as value, and value = count × price:
         # https://docs.nado.xyz/developer-resources/api/v2/contracts
-        open_interest=Counting("base", other="base"),
+        open_interest=OpenInterestUnits("base", other="base"),
         books=CcxtBooks(
             numbering=Numbering((), ("max_timestamp",), before=("last_max_timestamp",), by_time=True),
             numbered_frames=_numbered_frames,

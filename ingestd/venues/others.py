@@ -9,7 +9,7 @@ from ingestd.venues import families
 from ingestd.venues.binance import BINANCE_LABELS
 from ingestd.venues.ccxt_books import CcxtBooks, Numbering
 from ingestd.venues.corrections import Corrections
-from ingestd.venues.facts import ANY_KIND, IN_CONTRACTS, QUANTITIES_AS_IN_CCXT, Ccxt, Counting, Facts
+from ingestd.venues.facts import ANY_KIND, IN_CONTRACTS, QUANTITIES_AS_IN_CCXT, Ccxt, Facts, OpenInterestUnits
 from ingestd.venues.names import CodeNames
 from ingestd.venues.trades import Labels, Marks, Trades
 
@@ -29,11 +29,11 @@ _PARADEX: Labels = {
 }
 
 FACTS = (
-    Facts(exchange="alpaca", first_market="BTC/USD", ccxt=Ccxt(with_key_only=frozenset(CHANNELS))),
+    Facts(exchange="alpaca", example_market="BTC/USD", ccxt=Ccxt(with_key_only=frozenset(CHANNELS))),
     Facts(
         exchange="aster",
         quantities=QUANTITIES_AS_IN_CCXT,
-        market_lists=(("sapiPublic", families.SPOT), ("fapiPublic", families.LINEAR)),
+        families_by_request=(("sapiPublic", families.SPOT), ("fapiPublic", families.LINEAR)),
         # a fork of Binance; nothing is known about its candles
         trades=Trades(marks=Marks(labels=BINANCE_LABELS, flags={"isRPITrade": "rpi"})),
     ),
@@ -41,8 +41,8 @@ FACTS = (
         exchange="bingx",
         quantities=QUANTITIES_AS_IN_CCXT,
         # in USDT; https://bingx-api.github.io/docs/#/en-us/swapV2/market-api.html
-        open_interest=Counting("quote"),
-        market_lists=(("cswap", families.INVERSE), ("swap", families.LINEAR), ("spot", families.SPOT)),
+        open_interest=OpenInterestUnits("quote"),
+        families_by_request=(("cswap", families.INVERSE), ("swap", families.LINEAR), ("spot", families.SPOT)),
         # not C, which is the end of the 24-hour statistics:
         # https://bingx-api.github.io/docs-v3/#/en/Swap/Websocket%20Market%20Data
         corrections=Corrections(ticker_time="E"),
@@ -50,12 +50,12 @@ FACTS = (
     Facts(exchange="bitopro", ccxt=Ccxt(ticks_from_books=True)),
     Facts(
         exchange="bitrue",
-        market_lists=(("spot", families.SPOT), ("fapi", families.LINEAR), ("dapi", families.INVERSE)),
+        families_by_request=(("spot", families.SPOT), ("fapi", families.LINEAR), ("dapi", families.INVERSE)),
         ccxt=Ccxt(ticks_from_books=True, unserved={"spot": frozenset({"trades", "candles"})}),
     ),
     Facts(
         exchange="bittrade",
-        first_market="BTC/JPY",
+        example_market="BTC/JPY",
         ccxt=Ccxt(ticks_from_books=True),
         books=CcxtBooks(
             numbering=Numbering((), ("seqNum",), before=("prevSeqNum",), within="tick"),
@@ -76,13 +76,13 @@ FACTS = (
     Facts(exchange="bydfi", contracts_only=True, ccxt=Ccxt(ticks_from_books=True)),
     Facts(
         exchange="cex",
-        first_market="BTC/USD",
+        example_market="BTC/USD",
         ccxt=Ccxt(ticks_from_books=True, with_key_only=frozenset({"ticks", "order_book"})),
         corrections=Corrections(names=partial(CodeNames, ("pair-{0}-{1}", "{0}", "{1}"))),
     ),
     Facts(
         exchange="coincheck",
-        first_market="BTC/JPY",
+        example_market="BTC/JPY",
         # the socket sends seconds (first in the list), REST milliseconds (`created_at`)
         trades=Trades(two_times=True),
         # Its messages are changes, which ccxt takes for snapshots, and no sequence number says how to apply
@@ -100,10 +100,10 @@ FACTS = (
     ),
     Facts(
         exchange="extended",
-        first_market="BTC/USD:USD",
+        example_market="BTC/USD:USD",
         # I: "Open interest in synthetic asset", i: "in USD";
         # https://api.docs.extended.exchange/#get-open-interest-history
-        open_interest=Counting("base", other="base"),
+        open_interest=OpenInterestUnits("base", other="base"),
         contracts_only=True,
         # https://api.docs.extended.exchange/#trades-stream (tradeType over REST, tT on the socket)
         trades=Trades(marks=Marks({"tradeType": _EXTENDED, "tT": _EXTENDED})),
@@ -111,11 +111,11 @@ FACTS = (
     Facts(exchange="hashkey", ccxt=Ccxt(ticks_from_books=True)),
     Facts(
         exchange="hyperliquid",
-        first_market="BTC/USDC:USDC",
+        example_market="BTC/USDC:USDC",
         quantities=QUANTITIES_AS_IN_CCXT,
         # in coins; https://hyperliquid.gitbook.io/hyperliquid-docs/for-developers/api/info-endpoint/perpetuals
-        open_interest=Counting("base", other="base"),
-        market_lists=(
+        open_interest=OpenInterestUnits("base", other="base"),
+        families_by_request=(
             ("=spotMeta", families.SPOT),
             ("=metaAndAssetCtxs", families.LINEAR),
             ("=perpDexs", families.LINEAR),
@@ -159,17 +159,17 @@ FACTS = (
     ),
     Facts(
         exchange="onetrading",
-        first_market="BTC/EUR",
+        example_market="BTC/EUR",
         ccxt=Ccxt(ticks_from_books=True),
         corrections=Corrections(book_times=(("time",),)),  # a text with microseconds
     ),
     Facts(exchange="p2b", ccxt=Ccxt(ticks_from_books=True, timeframes_not_streamed=frozenset({"1m"}))),
     Facts(
         exchange="pacifica",
-        first_market="BTC/USDC:USDC",
+        example_market="BTC/USDC:USDC",
         # "Current open interest in USD"; ccxt multiplies it by the price again
         # https://docs.pacifica.fi/api-documentation/api/rest-api/markets/get-prices
-        open_interest=Counting("quote", other="quote", value_read_as_count=ANY_KIND),
+        open_interest=OpenInterestUnits("quote", other="quote", value_read_as_count=ANY_KIND),
         # https://docs.pacifica.fi/api-documentation/api/websocket/subscriptions/trades (cause over REST, tc
         # on the socket)
         trades=Trades(marks=Marks({"cause": _PACIFICA, "tc": _PACIFICA})),
@@ -177,9 +177,9 @@ FACTS = (
     ),
     Facts(
         exchange="paradex",
-        first_market="BTC/USD:USD",
+        example_market="BTC/USD:USD",
         # in base currency; https://docs.paradex.trade/api/prod/markets/get-markets-summary
-        open_interest=Counting("base", other="base"),
+        open_interest=OpenInterestUnits("base", other="base"),
         contracts_only=True,
         # https://docs.paradex.trade/ws/web-socket-channels/trades/trades
         trades=Trades(marks=Marks({"trade_type": _PARADEX})),

@@ -7,7 +7,7 @@ from typing import Any
 
 from ingestd.venues.corrections import Changes, Corrections, Trade
 from ingestd.venues.exact import decimal_text
-from ingestd.venues.facts import Ccxt, Counting, Facts
+from ingestd.venues.facts import Ccxt, Facts, OpenInterestUnits
 
 
 def _corrected(trade: Trade, info: Any) -> Changes:
@@ -32,8 +32,8 @@ FACTS = (
         # Contracts with scaled prices have `openInterest`, an integer. We take it for a number of contracts, because
         # positions are counted so. The others have `openInterestRv`, whose unit no document states.
         # https://phemex-docs.github.io/#query-24-hours-ticker
-        open_interest=Counting(inverse="contracts", unread_field="openInterest"),
-        ccxt=Ccxt(ticks_from_books=True, open_interest_in_ticker=_has_scaled_prices),
+        open_interest=OpenInterestUnits(inverse="contracts", unread_field="openInterest"),
+        ccxt=Ccxt(ticks_from_books=True, needs_ticker_for_open_interest=_has_scaled_prices),
         corrections=Corrections(
             trade=_corrected,
             book_times=(("timestamp",),),  # nanoseconds

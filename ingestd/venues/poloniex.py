@@ -32,7 +32,7 @@ def _unsubscription(_exchange: Any, market: Any, name: str) -> dict[str, Any] | 
 FACTS = (
     Facts(
         exchange="poloniex",
-        market_lists=(("swapPublic", families.SWAPS), ("public markets", families.SPOT)),
+        families_by_request=(("swapPublic", families.SWAPS), ("public markets", families.SPOT)),
         quotes_in_coins=True,
         ccxt=Ccxt(ticks_from_books=True),
         books=CcxtBooks(

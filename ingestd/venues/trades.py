@@ -60,7 +60,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class NewestAnswer:
     """The venue's REST answer about the newest event of one stream.
 
     `mark`: the name of a series and a value in it that changes with each event and never without one. `trade_id`,
@@ -84,24 +84,24 @@ def no_params(_kind: str, _ids: Sequence[str]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Bulk:
+class NewestRequest:
     """One request for the newest events of all markets.
 
     It is used only where its answer proves something. The answers of OKX, Bybit, Gate, KuCoin and Bitget do not: they
     give the last price, and sums over 24 hours, which also change when old trades leave the window.
 
-    `method`: ccxt's method for the endpoint. `rows`: the rows of the answer, by market id. `word`: reads one row.
+    `method`: ccxt's method for the endpoint. `rows`: the rows of the answer, by market id. `read`: reads one row.
     `params`: the request's parameters, from the kind and the ids of the wanted markets. Where a request for a few
     markets costs less, they name these markets.
     """
 
     method: str
     rows: Callable[[Any], Mapping[str, Row]]
-    word: Callable[[Row], Word | None]
+    read: Callable[[Row], NewestAnswer | None]
     params: Callable[[str, Sequence[str]], dict[str, Any]] = no_params
 
 
-BulkChoice = Callable[[str, str | None], Bulk | None]
+NewestRequestChoice = Callable[[str, str | None], NewestRequest | None]
 """Chooses the request by kind of market (`spot`, `linear`, `inverse`) and stream; None if no request proves
 anything."""
 
@@ -170,6 +170,6 @@ class Trades:
     consecutive_ids: Literal["all", "aggregates"] | None = None
     past: Series | SeriesChoice = ANY_SERIES
     marks: Marks = field(default_factory=Marks)
-    newest: Bulk | BulkChoice | None = None
+    newest: NewestRequest | NewestRequestChoice | None = None
     stream_option: tuple[str, str, str] | None = None
     two_times: bool = False

@@ -8,27 +8,27 @@ from typing import Any
 from ingestd.venues.corrections import Corrections, time_of
 from ingestd.venues.facts import Ccxt, Facts
 from ingestd.venues.numbers import as_int
-from ingestd.venues.trades import Bulk, Trades, Word, rows_by
+from ingestd.venues.trades import NewestAnswer, NewestRequest, Trades, rows_by
 
 
-def _trade_timestamp(row: Mapping[str, Any]) -> Word | None:
+def _trade_timestamp(row: Mapping[str, Any]) -> NewestAnswer | None:
     """Read the last trade's time, which is `trade_timestamp` in `ticker`."""
     at_ms = as_int(row.get("trade_timestamp"))
-    return None if at_ms is None else Word(("last time", at_ms), time=at_ms * 1000)
+    return None if at_ms is None else NewestAnswer(("last time", at_ms), time=at_ms * 1000)
 
 
 FACTS = (
     Facts(
         exchange="upbit",
         trades=Trades(
-            newest=Bulk(
+            newest=NewestRequest(
                 "publicGetTicker",
                 lambda reply: rows_by("market", reply),
                 _trade_timestamp,
                 lambda _kind, ids: {"markets": ",".join(ids)},
             )
         ),
-        first_market="BTC/KRW",
+        example_market="BTC/KRW",
         ccxt=Ccxt(
             ticks_from_books=True,
             timeframes_not_streamed=frozenset(

@@ -25,7 +25,7 @@ def _numbered_frames(frame: Any, url: str) -> Iterable[NumberedFrame]:
 FACTS = (
     Facts(
         exchange="weex",
-        market_lists=(("contract", families.CONTRACTS), ("public", families.SPOT)),
+        families_by_request=(("contract", families.CONTRACTS), ("public", families.SPOT)),
         # In ccxt only spot markets have a stream of best prices, and the tickers of contracts have neither bid nor ask.
         ccxt=Ccxt(ticks_from_books_of=frozenset({"swap"})),
         books=CcxtBooks(

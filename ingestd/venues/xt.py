@@ -10,7 +10,7 @@ from ingestd.venues.ccxt_books import CcxtBooks, NumberedFrame, Numbering
 from ingestd.venues.corrections import Changes, Corrections, Trade
 from ingestd.venues.decoding import at, part
 from ingestd.venues.exact import decimal_text
-from ingestd.venues.facts import QUANTITIES_AS_IN_CCXT, Ccxt, Counting, Facts
+from ingestd.venues.facts import QUANTITIES_AS_IN_CCXT, Ccxt, Facts, OpenInterestUnits
 
 
 def _corrected(_trade: Trade, info: Any) -> Changes:
@@ -41,8 +41,8 @@ FACTS = (
         quantities=QUANTITIES_AS_IN_CCXT,
         # XT states a count and a value, and value = count × price; so the count is in base currency:
         # https://doc.xt.com/docs/futures/MarketData/get-the-open-position-of-a-trading-pair
-        open_interest=Counting("base", other="base"),
-        market_lists=(("spot", families.SPOT), ("linear", families.LINEAR), ("inverse", families.INVERSE)),
+        open_interest=OpenInterestUnits("base", other="base"),
+        families_by_request=(("spot", families.SPOT), ("linear", families.LINEAR), ("inverse", families.INVERSE)),
         ccxt=Ccxt(ticks_from_books=True, unserved={"future": frozenset({"open_interest"})}),
         corrections=Corrections(trade=_corrected),
         books=CcxtBooks(

@@ -150,7 +150,7 @@ async def test_a_market_that_is_closed_for_good_has_a_gap_with_an_end(
     until it delivers."""
     running = await started(venue, names)
     monkeypatch.setattr("ingestd.feeds.markets.listing.SILENT_US", 0)
-    monkeypatch.setattr("ingestd.feeds.markets.listing.OVER_US", 300_000)
+    monkeypatch.setattr("ingestd.feeds.markets.listing.OVER_AFTER_US", 300_000)
     base = venue.markets["BTCUSDT"]
     if how == "lacking":
         del venue.markets["BTCUSDT"]

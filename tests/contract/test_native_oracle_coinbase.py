@@ -286,7 +286,7 @@ async def test_the_side_of_a_trade_is_the_takers_by_both_feeds_of_both_venues() 
         assert theirs == ours == [takers, takers]
 
 
-async def test_what_ccxt_asks_coinbase_advanced_for_several_symbols_for_has_no_best_prices() -> None:
+async def test_ticker_batch_of_coinbase_advanced_has_no_best_prices() -> None:
     """The venue leaves them out of `ticker_batch`, as its description shows: each is asked for alone, as `ticker`."""
     method = method_for("ticks", "coinbase", features("coinbase"))
     assert method is not None

@@ -14,7 +14,7 @@ from ingestd.sources.base import ReaderLimits, Store
 from ingestd.sources.market_topics import MarketStore
 from ingestd.sources.partitions import position_source
 from ingestd.sources.reader import TopicReader
-from ingestd.sources.trading_events import EventStore
+from ingestd.sources.trading_events import EventTopics
 from ingestd.storage.database import Database
 from ingestd.validation import TimeWindow
 from tests.support.topic_log import MemoryConsumer, TopicLog
@@ -34,7 +34,7 @@ class Topics:
     async def reading(self, events: bool = False) -> AsyncIterator[None]:
         """A member that has read everything when the block begins, and again when it ends."""
         if events:
-            self.store = EventStore("wolfinch", self.metrics)
+            self.store = EventTopics("wolfinch", self.metrics)
         else:
             self.store = MarketStore("wolfinch", lambda _now: TimeWindow({}, 10**16), self.metrics)
         limits = ReaderLimits(flush_s=0.002, max_records=5000, session_timeout_s=1, stalled_after_s=5)

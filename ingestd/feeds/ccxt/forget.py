@@ -14,7 +14,7 @@ from ingestd.feeds.ccxt.market_names import book_named_in
 from ingestd.venues.all import facts_of
 
 UNSUBSCRIBED_WITHIN_S = 10.0
-_GATHERED_CHANGES = 100  # ccxt fetches the snapshot after at most 25 changes: with 100, it is overdue
+_MOST_GATHERED_CHANGES = 100  # ccxt fetches the snapshot after at most 25 changes: with 100, it is overdue
 
 
 async def forget_book(exchange: Any, symbol: str) -> None:
@@ -85,7 +85,7 @@ def gathers_changes(exchange: Any, symbol: str) -> bool:
     book = exchange.orderbooks.get(symbol)
     if symbol in exchange.loading:
         return True
-    return book is not None and not book.is_whole and 0 < len(book.cache) < _GATHERED_CHANGES
+    return book is not None and not book.is_whole and 0 < len(book.cache) < _MOST_GATHERED_CHANGES
 
 
 def client_of_book(exchange: Any, symbol: str) -> Any:

@@ -52,7 +52,7 @@ class NoAnswer(dict[Any, Any]):
 
 
 class MarketAnswers:
-    """The replies of one load. `aside`: the reason for each entry left out. `missing`: the reason for each missing
+    """The replies of one load. `left_out`: the reason for each entry left out. `missing`: the reason for each missing
     family of markets."""
 
     def __init__(self, *, entries_may_go: bool) -> None:
@@ -69,7 +69,7 @@ class MarketAnswers:
         self._were_sorted_out = False
         self._suspects: list[tuple[str, int]] | None = None  # requests whose replies ccxt may be unable to read
         self._suspected: tuple[tuple[str, int], Any] | None = None
-        self.aside: dict[str, str] = {}
+        self.left_out: dict[str, str] = {}
         self.missing: dict[Family, str] = {}
 
     def read_again(self) -> None:
@@ -122,8 +122,8 @@ class MarketAnswers:
         if self._errors and not self._families:
             raise self._errors[0]
 
-    def put_aside(self, entry: Any, reason: str) -> None:
-        self.aside.setdefault(shown_name(entry), reason)
+    def leave_out(self, entry: Any, reason: str) -> None:
+        self.left_out.setdefault(shown_name(entry), reason)
 
     def remove_unreadable(self, error: Exception) -> bool:
         """Remove what ccxt could not read, so that it can read again. False if there is nothing to remove."""
@@ -145,19 +145,19 @@ class MarketAnswers:
             self.missing[self._families.pop(self._suspected[0])] = "its answer cannot be read"
 
     def note_passed_over(self, markets: Iterable[Any]) -> None:
-        """Put aside entries that ccxt skipped silently, in lists of which it read at least half of the entries."""
+        """Leave out entries that ccxt skipped silently, in lists of which it read at least half of the entries."""
         used = {id(market["info"]) for market in markets if isinstance(market, Mapping) and "info" in market}
         for container in self._lists():
             left = [entry for _, entry in _items(container) if id(entry) not in used]
             for entry in left if len(left) * 2 <= len(container) else ():
-                self.put_aside(entry, "the exchange library makes no market of it")
+                self.leave_out(entry, "the exchange library makes no market of it")
 
     def _sort_out(self) -> bool:
         """Remove entries that are not objects from lists of objects."""
         entries = [(container, *item) for container in self._lists() for item in _items(container)]
         strangers = [entry for entry in entries if not isinstance(entry[2], (dict, list))]
         for container, key, entry in reversed(strangers):
-            self.put_aside({"symbol": key} if isinstance(key, str) else entry, "is not a market")
+            self.leave_out({"symbol": key} if isinstance(key, str) else entry, "is not a market")
             del container[key]
         return bool(strangers)
 
@@ -167,7 +167,7 @@ class MarketAnswers:
         for value in _held_by(error):
             if id(value) in owners and isinstance(value, (dict, list)):
                 container, key = owners[id(value)]
-                self.put_aside(value, f"cannot be read: {type(error).__name__}: {error}"[:200])
+                self.leave_out(value, f"cannot be read: {type(error).__name__}: {error}"[:200])
                 del container[key]
                 return True
         return False

@@ -83,13 +83,13 @@ class MarketLoader:
 
     def _log_malformed(self) -> None:
         """Log malformed markets that were not logged before."""
-        aside: dict[str, str] = self.exchange.aside
-        self.status.markets_put_aside = len(aside)
-        new = [name for name in aside if name not in self._logged_malformed]
-        self._logged_malformed = frozenset(aside)
+        left_out: dict[str, str] = self.exchange.left_out
+        self.status.markets_put_aside = len(left_out)
+        new = [name for name in left_out if name not in self._logged_malformed]
+        self._logged_malformed = frozenset(left_out)
         if new:
-            named = {name: aside[name] for name in new[:_NAMED]}
-            log.warning("markets_put_aside", feed=self.status.label, markets=len(new), in_all=len(aside), why=named)
+            named = {name: left_out[name] for name in new[:_NAMED]}
+            log.warning("markets_put_aside", feed=self.status.label, markets=len(new), in_all=len(left_out), why=named)
 
     async def _keep_markets(self, known: Collection[str]) -> None:
         """Write the markets to the cache, in a thread: they take megabytes, and the disk may hang. Skips a list that

@@ -20,20 +20,20 @@ from ingestd.feeds.markets.symbols import kind_of
 from ingestd.venues.all import facts_of
 from ingestd.venues.exact import decimal_text
 from ingestd.venues.trade_identity import TradeIds
-from ingestd.venues.trades import Bulk, Ids, Row, Word
+from ingestd.venues.trades import Ids, NewestAnswer, NewestRequest, Row
 
 REPLY_WITHIN_S = 30.0  # including the wait for ccxt's rate limiter
 _TRADES = 10  # trades to request per market
 
 
-def bulk_for(exchange: str, kind: str, stream: str | None) -> Bulk | None:
+def bulk_for(exchange: str, kind: str, stream: str | None) -> NewestRequest | None:
     """The request for the newest trades of all markets of a kind (`spot`, `linear`, `inverse`); None if the exchange
     has none whose answer proves anything.
 
     `stream`: the trade stream that ccxt subscribes to, on exchanges with several.
     """
     newest = facts_of(exchange).trades.newest
-    return newest if newest is None or isinstance(newest, Bulk) else newest(kind, stream)
+    return newest if newest is None or isinstance(newest, NewestRequest) else newest(kind, stream)
 
 
 class Newest:
@@ -63,7 +63,7 @@ class Newest:
         """Whether `trades_of_all` works for this kind of market."""
         return bulk_for(self._config.exchange, kind, self._stream(kind)) is not None
 
-    async def trades_of_all(self, kind: str, symbols: Collection[str]) -> dict[str, Word]:
+    async def trades_of_all(self, kind: str, symbols: Collection[str]) -> dict[str, NewestAnswer]:
         """Fetch the newest trades of these markets in one request. Markets missing from the reply are left out."""
         exchange = self._exchange()
         bulk = bulk_for(self._config.exchange, kind, self._stream(kind))
@@ -73,14 +73,14 @@ class Newest:
         reply = await self._call(getattr(exchange, bulk.method), bulk.params(kind, list(ids.values())))
         try:
             rows = bulk.rows(reply)
-            words = {
-                symbol: bulk.word(rows[key]) for symbol, id_ in ids.items() if (key := _key(rows, id_)) is not None
+            answers = {
+                symbol: bulk.read(rows[key]) for symbol, id_ in ids.items() if (key := _key(rows, id_)) is not None
             }
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise FeedError(f"the last trades in the answer of {self._config.exchange} cannot be read") from error
-        return {symbol: word for symbol, word in words.items() if word is not None}
+        return {symbol: answer for symbol, answer in answers.items() if answer is not None}
 
-    async def trade(self, symbol: str) -> Word | None:
+    async def trade(self, symbol: str) -> NewestAnswer | None:
         """Fetch the newest trade of one market; None if the reply has no trade."""
         exchange = self._exchange()
         if not exchange.has.get("fetchTrades"):
@@ -104,11 +104,13 @@ class Newest:
         trade_id = None if newest.get("id") is None else str(newest["id"])
         mark = "trade", (time_us, trade_id)
         if not own or trade_id is None:
-            return Word(mark, time=time_us or None)
+            return NewestAnswer(mark, time=time_us or None)
         record = records.trade_record(self._config.exchange, symbol, newest, now_us(), self._ids)
-        return Word(mark, trade_id, number if numbered and number >= 0 else None, time_us or None, record=record)
+        return NewestAnswer(
+            mark, trade_id, number if numbered and number >= 0 else None, time_us or None, record=record
+        )
 
-    async def best(self, symbols: Collection[str]) -> dict[str, Word]:
+    async def best(self, symbols: Collection[str]) -> dict[str, NewestAnswer]:
         """Fetch the best bid and ask of these markets of one kind, in one request.
 
         Without `has_best_of_many`, fetch only those of the first market.
@@ -127,14 +129,14 @@ class Newest:
             self._useless.add(method)  # ccxt's `has` is wrong for some exchanges
             raise
         tickers = reply if many else {wanted[0]: reply}
-        words = {}
+        answers = {}
         for symbol, ticker in tickers.items():
             names = ("bid", "ask", "bidVolume", "askVolume")
             bid, ask, bid_size, ask_size = (decimal_text(ticker.get(name)) for name in names)
             best = bid, ask, bid_size, ask_size
             if symbol in wanted and (bid is not None or ask is not None):
-                words[symbol] = Word(("best", best), best=best)
-        return words
+                answers[symbol] = NewestAnswer(("best", best), best=best)
+        return answers
 
     def has_best_of_many(self) -> bool:
         """Whether `best` can fetch several markets in one request."""

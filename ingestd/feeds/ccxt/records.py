@@ -15,7 +15,7 @@ from ingestd.records import BookSnapshot, Candle, Funding, Level, OpenInterest, 
 from ingestd.status import MarketInfo
 from ingestd.venues.all import facts_of
 from ingestd.venues.exact import decimal_text, sent_text
-from ingestd.venues.facts import Counting, Kind
+from ingestd.venues.facts import Kind, OpenInterestUnits
 from ingestd.venues.numbers import annualised_rate
 from ingestd.venues.times import BOOK_TIME, epoch_us, moment_us, time_us
 from ingestd.venues.trade_identity import TradeIds
@@ -200,7 +200,7 @@ def _counted(
     if kind in venue.value_read_as_count:
         amount, value = None, amount
     if amount is None:
-        return None, value, "quote" if venue != Counting() else None
+        return None, value, "quote" if venue != OpenInterestUnits() else None
     return amount, value, (venue.unit_of_sample and venue.unit_of_sample(info)) or venue.unit(kind)
 
 

@@ -80,8 +80,8 @@ class SymbolChoice:
         lacking = needed(self.wanted, resolution.unknown, exchange.missing)
         self.missing = {family: exchange.missing[family] for family in lacking}
         for name in resolution.unknown:
-            if name in exchange.aside:
-                why = f"the venue lists it in a form that cannot be used: {exchange.aside[name]}"
+            if name in exchange.left_out:
+                why = f"the venue lists it in a form that cannot be used: {exchange.left_out[name]}"
                 resolution.unknown[name] = why
             elif (family := next((family for family in lacking if may_hold(family, name)), None)) is not None:
                 resolution.unknown[name] = _why_missing(family, self.missing[family])
@@ -116,7 +116,7 @@ class SymbolChoice:
     def may_be_right(self, exchange: Any) -> bool:
         """Whether the wanted symbols may exist although none is listed: a list that may hold one could not be fetched,
         the exchange lists one in a form that cannot be read, or an earlier process followed one."""
-        if self.missing or any(name in exchange.aside for name in self.unknown):
+        if self.missing or any(name in exchange.left_out for name in self.unknown):
             return True
         captured = (symbol for name, _, symbol in self.earlier if name == self.config.exchange)
         return any(symbol_names.names(self.wanted, symbol) for symbol in captured)

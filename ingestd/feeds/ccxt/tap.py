@@ -69,7 +69,7 @@ def make_exchange(
         {"options": dict(options or {})},
         dict(credentials or {}),
     )
-    if facts.microseconds and asks_for_microseconds(options or {}):
+    if facts.microsecond_url_prefix and asks_for_microseconds(options or {}):
         config["headers"] = {"X-MBX-TIME-UNIT": "MICROSECOND"}
     exchange = tapped_class(exchange_id)(tap, dict(url_map or {}), config)
     if exchange.book_facts.agrees is not None:  # we check the checksum

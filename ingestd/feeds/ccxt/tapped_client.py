@@ -283,7 +283,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
 
     def create_connection(self, session: Any) -> Any:
         # Redirect only the dial: the URL stays the client's key, and ccxt reads the market type from it.
-        original, spot = self.url, self.facts.microseconds
+        original, spot = self.url, self.facts.microsecond_url_prefix
         dialled = original if self.names is None else self.names.dialled(original)
         if spot is not None and original.startswith(spot) and asks_for_microseconds(self.exchange.options):
             dialled += _MICROSECONDS

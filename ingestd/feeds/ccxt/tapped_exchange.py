@@ -263,7 +263,7 @@ class TappedExchange(TappedMarkets, TappedBooks, ExactReaders, ccxt.pro.Exchange
 
     async def fetch_open_interest(self, symbol: str, params: Any = None) -> Any:
         """Fetch as ccxt does, or from the market's ticker where ccxt requests the wrong one."""
-        in_ticker = facts_of(self.id).ccxt.open_interest_in_ticker
+        in_ticker = facts_of(self.id).ccxt.needs_ticker_for_open_interest
         if in_ticker is None or not in_ticker(market := self.market(symbol)):
             return await super().fetch_open_interest(symbol, params or {})
         ticker = await self.fetch_ticker(symbol, params or {})

@@ -21,7 +21,7 @@ _EMPTY = "returned an empty response"  # ccxt's error for an empty market list o
 
 
 class TappedMarkets:
-    """Mixin that loads markets. `aside`: the reason for each malformed market of the last list, by its name.
+    """Mixin that loads markets. `left_out`: the reason for each malformed market of the last list, by its name.
     `missing`: the reason for each family of markets whose separate list could not be fetched."""
 
     id: str
@@ -29,10 +29,10 @@ class TappedMarkets:
     common_currency_code: Callable[[str], str]
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self.aside: dict[str, str] = {}
+        self.left_out: dict[str, str] = {}
         self.missing: dict[Family, str] = {}
         self._answers: MarketAnswers | None = None
-        self._unread: dict[str, str] = {}  # put aside by a load that `sound_markets` has not processed yet
+        self._unread: dict[str, str] = {}  # left out by a load that `sound_markets` has not processed yet
         super().__init__(config)  # type: ignore[call-arg]
 
     async def fetch_markets(self, params: Any = None) -> Any:
@@ -57,7 +57,7 @@ class TappedMarkets:
             answers.note_passed_over(markets or ())
         finally:
             self._answers = None
-        self._unread, self.missing = answers.aside, answers.missing
+        self._unread, self.missing = answers.left_out, answers.missing
         await asyncio.sleep(0)  # ccxt's next step with a long list blocks it for a while too
         return markets
 
@@ -102,15 +102,15 @@ class TappedMarkets:
         try:
             found = read(market, *args)
         except Exception as error:  # noqa: BLE001  # ccxt may raise anything; the next market must still be read
-            self._answers.put_aside(market, f"cannot be read: {type(error).__name__}: {error}"[:200])
+            self._answers.leave_out(market, f"cannot be read: {type(error).__name__}: {error}"[:200])
             return None
         if found is None:
-            self._answers.put_aside(market, "the exchange library makes no market of it")
+            self._answers.leave_out(market, "the exchange library makes no market of it")
         return found
 
     def sound_markets(self, listed: Sequence[Any], followed: Container[str] = frozenset()) -> list[Mapping[str, Any]]:
-        """The markets of a list that can be followed and stored; `aside` holds the reasons for the others."""
-        self.aside, self._unread = self._unread, {}
+        """The markets of a list that can be followed and stored; `left_out` holds the reasons for the others."""
+        self.left_out, self._unread = self._unread, {}
         correct = facts_of(self.id).corrections.market
         sound = []
         for market in listed:
@@ -121,9 +121,9 @@ class TappedMarkets:
             if why is None:
                 sound.append(market)
             elif market is not None:
-                self.aside[shown_name(market)] = why
+                self.left_out[shown_name(market)] = why
         doubles = with_ids_of_others(sound, followed)
-        self.aside.update(doubles)
+        self.left_out.update(doubles)
         return [market for market in sound if market["symbol"] not in doubles]
 
     def on_json_response(self, body: str) -> Any:

@@ -2,8 +2,8 @@
 
 Most venues list spot, linear, inverse and option markets separately, and a single list may be unreachable: Binance's
 futures answer 451 in some countries. A feed does not need a family that holds none of its symbols. A request that
-`market_lists` of the venue's file does not name is required: it returns all markets, or something their names depend
-on.
+`families_by_request` of the venue's file does not name is required: it returns all markets, or something that their
+names depend on.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def family_of(exchange: str, api: Any, path: str, params: Any) -> Family | None:
     interface = [api] if isinstance(api, str) else list(api)
     parameters = [f"{key}={value}" for key, value in params.items()] if isinstance(params, Mapping) else []
     request = " ".join([*interface, path, *parameters])
-    return next((family for text, family in facts_of(exchange).market_lists if text in request), None)
+    return next((family for text, family in facts_of(exchange).families_by_request if text in request), None)
 
 
 def needed(wanted: Iterable[str], unknown: Collection[str], missing: Iterable[Family]) -> list[Family]:

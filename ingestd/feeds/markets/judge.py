@@ -89,19 +89,19 @@ def _is_number(value: Any) -> bool:
 
 
 def with_ids_of_others(markets: Iterable[Mapping[str, Any]], followed: Container[str]) -> dict[str, str]:
-    """The markets to put aside because another market of their type has the same id, each with the reason.
+    """The markets to leave out because another market of their type has the same id, each with the reason.
 
     A message with that id could mean either market. A market that is already followed keeps the id, else the one whose
     base the id names, else the first.
     """
     holders: dict[tuple[Any, ...], str] = {}
-    aside: dict[str, str] = {}
+    left_out: dict[str, str] = {}
     for market in sorted(markets, key=lambda market: (market["symbol"] not in followed, not _names_its_base(market))):
         key = market["id"], market.get("type"), market.get("settle")
         holder = holders.setdefault(key, market["symbol"])
         if holder != market["symbol"]:
-            aside[market["symbol"]] = f"has the id of {holder}, {market['id']}"
-    return aside
+            left_out[market["symbol"]] = f"has the id of {holder}, {market['id']}"
+    return left_out
 
 
 def _names_its_base(market: Mapping[str, Any]) -> bool:

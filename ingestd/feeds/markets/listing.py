@@ -11,8 +11,8 @@ its last known market is kept. What a list says of a followed market opens a gap
 
 If a market returns to the list, its streams that have not delivered since the gap opened are subscribed to again.
 
-A closed or missing market that is silent for `OVER_US`, or has expired, counts as over: its gap ends, because nothing
-is traded there. If it delivers after all, the same gap ends at that delivery instead.
+A closed or missing market that is silent for `OVER_AFTER_US`, or has expired, counts as over: its gap ends, because
+nothing is traded there. If it delivers after all, the same gap ends at that delivery instead.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from ingestd.gaps.causes import OVER_US
+from ingestd.gaps.causes import OVER_AFTER_US
 from ingestd.status import StreamStatus
 
 Markets = Mapping[str, Mapping[str, Any]]
@@ -92,7 +92,7 @@ class ListingDoubts:
         over = [
             symbol
             for symbol in {*choice.closed, *choice.lacking}
-            if now - heard.get(symbol, now) >= OVER_US or has_expired(symbol, choice.markets.get(symbol), now)
+            if now - heard.get(symbol, now) >= OVER_AFTER_US or has_expired(symbol, choice.markets.get(symbol), now)
         ]
         return Judgement(new, sorted(back), sorted(over))
 

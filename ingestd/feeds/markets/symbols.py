@@ -56,9 +56,9 @@ def resolve(
     for name in wanted:
         if is_pattern(name):
             matches = sorted(fnmatch.filter(active, name))
-            aside = [symbol for symbol in fnmatch.filter(shared, name) if symbol not in markets]
-            resolution.unknown.update((symbol, why_shared(shared[symbol])) for symbol in aside)
-            if not matches and not aside:
+            left_out = [symbol for symbol in fnmatch.filter(shared, name) if symbol not in markets]
+            resolution.unknown.update((symbol, why_shared(shared[symbol])) for symbol in left_out)
+            if not matches and not left_out:
                 resolution.unknown[name] = "matches no active market"
             found.update(dict.fromkeys(matches))
         elif name in markets:

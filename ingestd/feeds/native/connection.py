@@ -177,10 +177,10 @@ class Connection:
     def _judge_refusals(self, *, nothing_delivers: bool) -> None:
         now_s = monotonic_s()
         for asked in self._refusals.release(now_s):
-            self._subscriptions.is_delivering(asked)
+            self._subscriptions.mark_delivering(asked)
         silent = self._subscriptions.silent()
         for asked, text, is_quarantined in self._refusals.judge(silent, now_s, nothing_delivers=nothing_delivers):
-            self._subscriptions.is_refused(asked)
+            self._subscriptions.mark_refused(asked)
             self._recorder.ledger.not_subscribed([self.streams[asked]], text)
             if is_quarantined:
                 show_quarantined(self.streams[asked], text, self._config.label)

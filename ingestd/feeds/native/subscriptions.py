@@ -81,11 +81,11 @@ class Subscriptions:
             if stream is not None:
                 self._unanswered.append(stream)
 
-    def is_delivering(self, asked: Asked) -> None:
+    def mark_delivering(self, asked: Asked) -> None:
         """Count a refused stream as requested, because it delivers after all."""
         self._asked[asked] = self.streams[asked].received
 
-    def is_refused(self, asked: Asked) -> None:
+    def mark_refused(self, asked: Asked) -> None:
         """Count a stream as not requested, because the exchange refused it."""
         self._asked.pop(asked, None)
 

@@ -92,16 +92,16 @@ class BookAuditor:
         asked_at = now_us()
         states = self._recorder.samples.keep_states(symbol, ours)
         try:
-            venue = await self._venues_book(symbol, stop)
-            if venue is not None:
-                await self._until_passed(states, venue, stop)
+            venue_state = await self._venues_book(symbol, stop)
+            if venue_state is not None:
+                await self._wait_until_passed(states, venue_state, stop)
         finally:
             self._recorder.samples.keep_no_states()
         if stop.is_set():
             return
         verdict = Verdict("inconclusive")
-        if venue is not None:
-            verdict = compare(tuple(states), venue, one_series=self._books.one_series)
+        if venue_state is not None:
+            verdict = compare(tuple(states), venue_state, one_series=self._books.one_series)
         self._recorder.ledger.counts.book_audits[verdict.result] += 1
         if verdict.result == "equal":
             self._agreed_at[symbol] = asked_at
@@ -125,10 +125,10 @@ class BookAuditor:
             await stop.sleep(raised.retry_after_s or RATE_LIMIT_PAUSE_S)
         return None
 
-    async def _until_passed(self, states: Sequence[BookState], venue: BookState, stop: Stop) -> None:
+    async def _wait_until_passed(self, states: Sequence[BookState], venue_state: BookState, stop: Stop) -> None:
         """Wait until our book is at least as new as the venue's. If that cannot be known, wait for `LATE_S`."""
         until_s = monotonic_s() + LATE_S
-        while monotonic_s() < until_s and not (self._books.one_series and has_passed(states, venue)):
+        while monotonic_s() < until_s and not (self._books.one_series and has_passed(states, venue_state)):
             if not await stop.sleep(_LOOK_S):
                 return
 

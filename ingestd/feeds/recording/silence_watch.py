@@ -21,7 +21,7 @@ from ingestd.feeds.streams.silence import REST_BEHIND_US, Expectation, Newest, v
 from ingestd.gaps.causes import STREAM_SILENT
 from ingestd.records import CHANNELS, Trade
 from ingestd.retry import Backoff
-from ingestd.venues.trades import Word
+from ingestd.venues.trades import NewestAnswer
 
 log = structlog.get_logger()
 
@@ -184,8 +184,8 @@ class SilenceWatch:
             task = await self._request(self._newest.trade(stream.symbol), stop)
             if task is None or task.exception() is not None:
                 return
-            word = task.result()
-            trade = word.record if word is not None else None
+            answer = task.result()
+            trade = answer.record if answer is not None else None
             is_new = trade is not None and isinstance(stream.last, Trade) and _follows(trade, stream.last)
             if trade is not None and is_new and expectation.resubscriptions and self._recorder.ledger.has_gap(stream):
                 self._recorder.ledger.taken_over(stream, trade)
@@ -204,9 +204,9 @@ class SilenceWatch:
             and self._newest.kind(symbol) == kind
         }
         asked_at = now_us()
-        words = await self._answer(self._newest.trades_of_all(kind, list(silent)), self._bulk, stop)
-        for symbol, word in words.items():
-            self._take(silent[symbol], word, asked_at, is_bulk=True)
+        answers = await self._answer(self._newest.trades_of_all(kind, list(silent)), self._bulk, stop)
+        for symbol, answer in answers.items():
+            self._take(silent[symbol], answer, asked_at, is_bulk=True)
 
     async def _ask_of_one(self, watched: _Watched, stop: Stop) -> None:
         asked_at = now_us()
@@ -217,8 +217,8 @@ class SilenceWatch:
         error = task.exception()
         if error is None:
             del self._failures[symbol]
-            if (word := task.result()) is not None:
-                self._take(watched, word, asked_at)
+            if (answer := task.result()) is not None:
+                self._take(watched, answer, asked_at)
                 return
             self._failed(FeedError("the venue names no trade"))
         self._failures[symbol] += 1
@@ -240,19 +240,19 @@ class SilenceWatch:
                     self._judge(watched)
             return
         asked_at = now_us()
-        words = await self._answer(self._newest.best(symbols), self._best, stop)
+        answers = await self._answer(self._newest.best(symbols), self._best, stop)
         for watched in due:
             if watched.stream.symbol not in symbols:
                 continue
-            word = words.get(watched.stream.symbol)
-            if word is not None:
-                self._take(watched, word, asked_at)
+            answer = answers.get(watched.stream.symbol)
+            if answer is not None:
+                self._take(watched, answer, asked_at)
             elif not stop.is_set():
                 self._judge(watched)
 
     async def _answer(
-        self, asking: Coroutine[Any, Any, Mapping[str, Word]], source: _Source, stop: Stop
-    ) -> Mapping[str, Word]:
+        self, asking: Coroutine[Any, Any, Mapping[str, NewestAnswer]], source: _Source, stop: Stop
+    ) -> Mapping[str, NewestAnswer]:
         """The venue's answers about many streams, by symbol; empty if the request failed or the stop came first."""
         task = await self._request(asking, stop)
         if task is None:
@@ -285,24 +285,24 @@ class SilenceWatch:
 
     # ---- judging
 
-    def _take(self, watched: _Watched, word: Word, asked_at: int, *, is_bulk: bool = False) -> None:
+    def _take(self, watched: _Watched, answer: NewestAnswer, asked_at: int, *, is_bulk: bool = False) -> None:
         if not watched.is_silent:
             return  # it has delivered meanwhile
         stream, expectation = watched
         is_open = self._recorder.ledger.has_gap(stream)
-        verdict = verdict_on(stream.last, word, expectation, since=stream.complete_until, is_open=is_open)
+        verdict = verdict_on(stream.last, answer, expectation, since=stream.complete_until, is_open=is_open)
         self._count(verdict)
         if is_bulk and not is_open and verdict in ("same", "unknown"):
-            expectation.remember(word)  # it is asked about alone; what comes of that holds for this word
+            expectation.remember(answer)  # it is asked about alone; what comes of that holds for this answer
             return
         if stream.channel != "trades" and verdict in ("same", "unknown"):
-            expectation.remember(word)
+            expectation.remember(answer)
             self._judge(watched)
             return
-        earlier = expectation.word
-        if verdict == "proved" and not is_bulk and earlier is not None and earlier.mark[0] != word.mark[0]:
-            word = earlier  # of a bulk request, which the next one can be compared with
-        expectation.note_answer(verdict, word, monotonic_s())
+        earlier = expectation.answer
+        if verdict == "proved" and not is_bulk and earlier is not None and earlier.mark[0] != answer.mark[0]:
+            answer = earlier  # of a bulk request, which the next one can be compared with
+        expectation.note_answer(verdict, answer, monotonic_s())
         if is_open and expectation.resubscriptions and stream.channel == "trades" and verdict in ("same", "newer"):
             self._behind[stream.symbol] = watched
         if verdict == "proved" and stream.channel == "trades":

@@ -17,7 +17,7 @@ from ingestd.feeds.base import Intake
 from ingestd.feeds.markets.listing import Choice, ListingDoubts
 from ingestd.feeds.markets.quantity_units import unit_of
 from ingestd.feeds.streams.overlap import Overlap
-from ingestd.gaps.causes import LACKED, NOT_SUBSCRIBED, UNLISTED
+from ingestd.gaps.causes import NOT_SUBSCRIBED, UNLISTED, UNLISTED_DETAIL
 from ingestd.gaps.consecutive import STEPS_TO_BELIEVE
 from ingestd.gaps.tracker import GapTracker
 from ingestd.gaps.trade_ids import IdReport, IdSeries, are_consecutive
@@ -85,7 +85,7 @@ class StreamLedger:
         if earlier is not None and earlier.followers > 1:
             self._earlier[stream_id] = dataclasses.replace(earlier, followers=earlier.followers - 1)
         if earlier is None and (since := self.missing_since.get(symbol)) is not None:
-            earlier = Earlier(since, UNLISTED, LACKED)
+            earlier = Earlier(since, UNLISTED, UNLISTED_DETAIL)
         if earlier is not None:
             stream.followed_at = earlier.complete_until
             self._put_gaps(self._gaps.resume(stream, earlier, at=now_us()))

@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Literal, Protocol
 
 from ingestd.records import BookSnapshot, MarketRecord, Tick, Trade
-from ingestd.venues.trades import Best, Word
+from ingestd.venues.trades import Best, NewestAnswer
 
 SETTLE_S = 2.0  # an event that REST shows may take this long to arrive on the socket
 REST_BEHIND_US = 5_000_000  # a REST answer may be this old: it proves nothing about the time just before the question
@@ -49,13 +49,13 @@ class Newest(Protocol):
     def has_bulk(self, kind: str) -> bool:
         """Whether `trades_of_all` supports this kind of market."""
 
-    async def trades_of_all(self, kind: str, symbols: Collection[str]) -> Mapping[str, Word]:
+    async def trades_of_all(self, kind: str, symbols: Collection[str]) -> Mapping[str, NewestAnswer]:
         """The newest trades of these markets, in one request. Markets that the answer lacks are left out."""
 
-    async def trade(self, symbol: str) -> Word | None:
+    async def trade(self, symbol: str) -> NewestAnswer | None:
         """The newest trade of one market; None if the venue names none."""
 
-    async def best(self, symbols: Collection[str]) -> Mapping[str, Word]:
+    async def best(self, symbols: Collection[str]) -> Mapping[str, NewestAnswer]:
         """The best bid and ask of these markets of one kind, in one request; see `has_best_of_many`."""
 
     def has_best_of_many(self) -> bool:
@@ -81,8 +81,8 @@ class Expectation:
     resubscriptions: int = 0  # since the last record
     resubscribed_s: float = 0.0
     suspected_s: float | None = None  # when the venue answered that it has newer events
-    word: Word | None = None  # the venue's last answer; None if a record has arrived since
-    is_proved: bool = False  # whether `word` proved that nothing was missing
+    answer: NewestAnswer | None = None  # the venue's last answer; None if a record has arrived since
+    is_proved: bool = False  # whether `answer` proved that nothing was missing
     looked_s: float = field(init=False)
     due_s: float = field(init=False)  # when to ask the venue
 
@@ -125,18 +125,18 @@ class Expectation:
             return "dead" if now_s - self.suspected_s >= SETTLE_S else "nothing"
         return "ask_venue" if now_s >= self.due_s else "nothing"
 
-    def remember(self, word: Word) -> None:
+    def remember(self, answer: NewestAnswer) -> None:
         """Keep this answer of the venue, to compare the next answer with it."""
-        self.word, self.is_proved = word, False
+        self.answer, self.is_proved = answer, False
 
-    def note_answer(self, verdict: Verdict, word: Word, now_s: float) -> None:
+    def note_answer(self, verdict: Verdict, answer: NewestAnswer, now_s: float) -> None:
         """Note the venue's answer. `newer` makes the stream dead only if it is still silent `SETTLE_S` later."""
         if verdict == "newer":
             self.suspected_s = now_s
-            self.remember(word)
+            self.remember(answer)
             return
         if verdict != "same":
-            self.word, self.is_proved = word, verdict == "proved"
+            self.answer, self.is_proved = answer, verdict == "proved"
         self._ask_less_often(now_s)
 
     def judge_without_answer(self, now_s: float, *, others_deliver: bool) -> bool:
@@ -184,15 +184,15 @@ class Expectation:
         self.deliveries += 1
         self.received, self.heard_s = received, now_s
         self.questions = self.resubscriptions = 0
-        self.suspected_s = self.word = None
+        self.suspected_s = self.answer = None
         self.is_proved = False
         self.due_s = now_s + self.limit_s
 
 
 def verdict_on(
-    last: MarketRecord | None, word: Word, expected: Expectation, *, since: int | None, is_open: bool
+    last: MarketRecord | None, answer: NewestAnswer, expected: Expectation, *, since: int | None, is_open: bool
 ) -> Verdict:
-    """What the venue's answer `word` says about a stream whose newest record is `last`.
+    """What the venue's `answer` says about a stream whose newest record is `last`.
 
     `since`: the time in microseconds up to which the stream is complete. `is_open`: the stream has an open gap, which
     may already cover what is newer than `last`; then only a change since an earlier answer counts as newer.
@@ -200,48 +200,48 @@ def verdict_on(
     verdict: Verdict = "unknown"
     if not is_open:
         if isinstance(last, Trade):
-            verdict = _on_trade(last, word)
-        elif isinstance(last, (Tick, BookSnapshot)) and word.best is not None:
-            verdict = _on_best(_best_of(last), word.best)
-        elif last is None and word.time is not None and since is not None:
-            verdict = "newer" if word.time > since + REST_BEHIND_US else "proved"
-    if verdict == "unknown" and expected.word is not None:
-        change = _change(expected.word, word)
+            verdict = _on_trade(last, answer)
+        elif isinstance(last, (Tick, BookSnapshot)) and answer.best is not None:
+            verdict = _on_best(_best_of(last), answer.best)
+        elif last is None and answer.time is not None and since is not None:
+            verdict = "newer" if answer.time > since + REST_BEHIND_US else "proved"
+    if verdict == "unknown" and expected.answer is not None:
+        change = _change(expected.answer, answer)
         if change == "same":
             verdict = "proved" if expected.is_proved and not is_open else "same"
         elif is_open or expected.is_proved:
             verdict = change
-        elif last is None and expected.word.best and word.best and _on_best(expected.word.best, word.best) == "newer":
+        elif last is None and (old := expected.answer.best) and answer.best and _on_best(old, answer.best) == "newer":
             verdict = "newer"  # the stream should have delivered at least this change of a price
-    return "unknown" if verdict == "newer" and not word.is_certain else verdict
+    return "unknown" if verdict == "newer" and not answer.is_certain else verdict
 
 
-def _change(earlier: Word, word: Word) -> Verdict:
+def _change(earlier: NewestAnswer, answer: NewestAnswer) -> Verdict:
     """Whether anything happened between two answers of the venue."""
-    if earlier.mark[0] == word.mark[0]:
-        return "same" if earlier.mark == word.mark else "newer"
-    for one, other in ((earlier.number, word.number), (earlier.time, word.time)):
+    if earlier.mark[0] == answer.mark[0]:
+        return "same" if earlier.mark == answer.mark else "newer"
+    for one, other in ((earlier.number, answer.number), (earlier.time, answer.time)):
         if one is not None and other is not None:
             return "newer" if other > one else "same" if other == one else "unknown"
     return "unknown"
 
 
-def _on_trade(last: Trade, word: Word) -> Verdict:
-    if word.trade_id is not None and word.trade_id == last.trade_id:
+def _on_trade(last: Trade, answer: NewestAnswer) -> Verdict:
+    if answer.trade_id is not None and answer.trade_id == last.trade_id:
         return "proved"
-    if word.number is not None and last.trade_id.isdecimal():
+    if answer.number is not None and last.trade_id.isdecimal():
         ours = int(last.trade_id)
         # If the venue's trade is older than ours, its REST interface is behind and proves nothing.
-        return "newer" if word.number > ours else "proved" if word.number == ours else "unknown"
-    if word.time is None:
+        return "newer" if answer.number > ours else "proved" if answer.number == ours else "unknown"
+    if answer.time is None:
         return "unknown"
-    if word.time % 1_000_000 == 0 and word.time // 1_000_000 == last.time // 1_000_000:
+    if answer.time % 1_000_000 == 0 and answer.time // 1_000_000 == last.time // 1_000_000:
         return "unknown"  # its times may be whole seconds: two trades of one second look the same
-    step = 1000 if word.time % 1000 == 0 else 1  # a stream's times may be more precise than REST's
-    theirs, ours = word.time // step, last.time // step
+    step = 1000 if answer.time % 1000 == 0 else 1  # a stream's times may be more precise than REST's
+    theirs, ours = answer.time // step, last.time // step
     if theirs > ours:
         return "newer"
-    return "proved" if theirs == ours and word.trade_id is None else "unknown"
+    return "proved" if theirs == ours and answer.trade_id is None else "unknown"
 
 
 def _best_of(record: Tick | BookSnapshot) -> Best:

@@ -16,14 +16,14 @@ from ingestd.feeds.ccxt.session import CcxtSession
 from ingestd.feeds.ccxt.tap_reader import TapReader
 from ingestd.lab.bench.figures import Figures, us_each
 from ingestd.lab.bench.rig import Plan
-from ingestd.lab.bench.socket_stages import Counter
+from ingestd.lab.bench.socket_stages import CountingIntake
 from ingestd.lab.demo.processes import LabError
 from ingestd.lab.sim.venue_frames import VENUES, Venue, numbered, raw
 from ingestd.venues.all import native_venue
 
 _FRAMES = 50_000
 _QUICK_FRAMES = 5_000
-_CCXT_SHARE = 10  # ccxt is slower, so it gets only one tenth of the frames
+_CCXT_DIVISOR = 10  # ccxt is slower, so it gets only one tenth of the frames
 _RECEIVED_AT = 1_790_000_000_000_000
 
 
@@ -44,13 +44,13 @@ async def measure(plan: Plan, figures: Figures) -> None:
     count = _QUICK_FRAMES if plan.quick else _FRAMES
     binance = [frame.encode() for frame in numbered(raw(VENUES[0].trade), count)]
     typed = msgspec.json.Decoder(_Trade).decode
-    _add(figures, "decode.orjson", "bare decoder, orjson", _us(plan, binance, orjson.loads))
-    _add(figures, "decode.msgspec", "bare decoder, msgspec with types", _us(plan, binance, typed))
+    _add(figures, "decode.orjson", "bare decoder, orjson", _median_us(plan, binance, orjson.loads))
+    _add(figures, "decode.msgspec", "bare decoder, msgspec with types", _median_us(plan, binance, typed))
     for venue in VENUES:
         frames = [frame.encode() for frame in numbered(raw(venue.trade), count)]
-        native = _us(plan, frames, _native(venue))
+        native = _median_us(plan, frames, _native(venue))
         _add(figures, f"decode.native_{venue.exchange}", f"{venue.exchange}: native decoder", native, "decode.msgspec")
-        through_library = await _ccxt_us(plan, venue, frames[: count // _CCXT_SHARE])
+        through_library = await _ccxt_us(plan, venue, frames[: count // _CCXT_DIVISOR])
         what = f"{venue.exchange}: ccxt"
         _add(figures, f"decode.ccxt_{venue.exchange}", what, through_library, f"decode.native_{venue.exchange}")
 
@@ -59,7 +59,7 @@ def _add(figures: Figures, key: str, what: str, value: float, limit: str | None 
     figures.add(key, what, value, "µs per trade", limit)
 
 
-def _us(plan: Plan, frames: Sequence[bytes], decode: Callable[[bytes], object]) -> float:
+def _median_us(plan: Plan, frames: Sequence[bytes], decode: Callable[[bytes], object]) -> float:
     times = []
     for _ in range(plan.rounds):
         started_s = time.process_time()
@@ -82,7 +82,7 @@ def _native(venue: Venue) -> Callable[[bytes], object]:
 
 async def _ccxt_us(plan: Plan, venue: Venue, frames: Sequence[bytes]) -> float:
     """The microseconds that ccxt takes from a frame to its record: it parses, fills its cache, and makes the record."""
-    taken = Counter(0)
+    taken = CountingIntake(0)
     session = _offline_session(venue, taken)
     try:
         client = session.exchange.client(venue.url)

@@ -24,13 +24,13 @@ from ingestd.records import FeedGap, MarketRecord
 from ingestd.venues.all import native_venue
 
 _PREFIX = "wss://stream.binance.com:9443"
-_CCXT_SHARE = 5  # divides the number of frames: the ccxt feed is at least this much slower
+_CCXT_DIVISOR = 5  # divides the number of frames: the ccxt feed is at least this much slower
 _LONGEST_S = 120.0
 
-Read = Callable[["Counter", Venue], Coroutine[Any, Any, None]]
+Read = Callable[["CountingIntake", Venue], Coroutine[Any, Any, None]]
 
 
-class Counter:
+class CountingIntake:
     """An intake that only counts records; `full` is set at the last one."""
 
     def __init__(self, wanted: int) -> None:
@@ -66,7 +66,7 @@ async def measure(plan: Plan, figures: Figures) -> None:
         ("socket.picows", "bare socket reader (picows)", _bare, 1),
         ("socket.aiohttp", "bare socket reader (aiohttp)", _bare_aiohttp, 1),
         ("feed.native", "native feed: socket, decoder, recorder", _native, 1),
-        ("feed.ccxt", "ccxt feed: socket, decoder, recorder", _ccxt, _CCXT_SHARE),
+        ("feed.ccxt", "ccxt feed: socket, decoder, recorder", _ccxt, _CCXT_DIVISOR),
     ):
         rates, costs = [], []
         for _ in range(plan.rounds):
@@ -80,7 +80,7 @@ async def measure(plan: Plan, figures: Figures) -> None:
 
 async def _frames_per_s(plan: Plan, count: int, read: Read) -> tuple[float, float]:
     """Frames per second from the first to the last, and microseconds of processor time per frame."""
-    counter = Counter(count)
+    counter = CountingIntake(count)
     async with rig.volley(plan.symbols, "max", "--count", count, "--hold") as venue:
         reading = asyncio.create_task(read(counter, venue))
         try:
@@ -104,7 +104,7 @@ def _subscription(venue: Venue) -> bytes:
     return json.dumps({"method": "SUBSCRIBE", "params": names, "id": 1}).encode()
 
 
-async def _bare(counter: Counter, venue: Venue) -> None:
+async def _bare(counter: CountingIntake, venue: Venue) -> None:
     def on_frame(frame: bytes) -> None:
         if frame.startswith(b'{"e"'):
             counter.add()
@@ -120,7 +120,7 @@ async def _bare(counter: Counter, venue: Venue) -> None:
         await socket.close()
 
 
-async def _bare_aiohttp(counter: Counter, venue: Venue) -> None:
+async def _bare_aiohttp(counter: CountingIntake, venue: Venue) -> None:
     async with aiohttp.ClientSession() as http, http.ws_connect(f"{venue.url_map[_PREFIX]}/ws") as socket:
         await socket.send_str(_subscription(venue).decode())
         async for message in socket:
@@ -128,18 +128,18 @@ async def _bare_aiohttp(counter: Counter, venue: Venue) -> None:
                 counter.add()
 
 
-async def _native(counter: Counter, venue: Venue) -> None:
+async def _native(counter: CountingIntake, venue: Venue) -> None:
     config = FeedConfig.model_validate(venue.feed("native"))
     decoded = native_venue(config)
     assert decoded is not None, "there is one"
     await _run(NativeFeed(config, decoded), counter)
 
 
-async def _ccxt(counter: Counter, venue: Venue) -> None:
+async def _ccxt(counter: CountingIntake, venue: Venue) -> None:
     await _run(CcxtFeed(FeedConfig.model_validate(venue.feed("ccxt"))), counter)
 
 
-async def _run(feed: Feed, counter: Counter) -> None:
+async def _run(feed: Feed, counter: CountingIntake) -> None:
     task = asyncio.create_task(feed.run(counter))
     try:
         await asyncio.shield(task)

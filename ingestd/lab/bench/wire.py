@@ -20,11 +20,11 @@ from ingestd.lab.bench.targets import FLUSH_MS
 from ingestd.lab.demo.processes import Venue, connected
 
 _FIRST_ROW_S = 60.0
-_CCXT_SHARE = 5  # divides the number of rows: the ccxt feed is at least this much slower
+_CCXT_DIVISOR = 5  # divides the number of rows: the ccxt feed is at least this much slower
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class VolleyResult:
     """The result of one volley: rows per second from its first frame to its last commit, and the daemon's cost."""
 
     rows_per_s: float
@@ -39,19 +39,19 @@ async def measure(plan: Plan, server: Server, figures: Figures) -> None:
         for number in range(plan.rounds):
             plan.say(f"round {number + 1} of {plan.rounds}: {plan.rows:,} trades from the wire, then by psql")
             native.append(await volley(plan, server, dsn, plan.rows, "native"))
-            psql.append(await _psql_of_the_same_rows(dsn, plan.rows))
+            psql.append(await _psql_rows_per_s(dsn, plan.rows))
             plan.say("the same with Redis and Kafka on")
             async with rig.all_sinks(plan) as sections:
                 everything.append(await volley(plan, server, dsn, plan.rows, "native", sections))
         plan.say("the same through the exchange library")
-        ccxt.append(await volley(plan, server, dsn, plan.rows // _CCXT_SHARE, "ccxt"))
+        ccxt.append(await volley(plan, server, dsn, plan.rows // _CCXT_DIVISOR, "ccxt"))
     figures.rate("wire.psql", "psql \\copy of the same rows", psql)
     _add(figures, "wire.native", "wire → committed, native", native, "wire.psql")
     _add(figures, "wire.all_sinks", "wire → committed everywhere, with Redis and Kafka", everything, "wire.native")
     _add(figures, "wire.ccxt", "wire → committed, ccxt feed", ccxt, "wire.psql")
 
 
-def _add(figures: Figures, key: str, what: str, runs: Sequence[Run], limit: str) -> None:
+def _add(figures: Figures, key: str, what: str, runs: Sequence[VolleyResult], limit: str) -> None:
     figures.rate(key, what, [run.rows_per_s for run in runs], limit=limit)
     cost = sorted(run.us_per_row for run in runs)[len(runs) // 2]
     figures.add(f"{key}_us", f"{what}: the daemon's processor time", cost, "µs per event")
@@ -60,7 +60,7 @@ def _add(figures: Figures, key: str, what: str, runs: Sequence[Run], limit: str)
 
 async def volley(
     plan: Plan, server: Server, dsn: str, rows: int, decoder: str, sections: Sections | None = None
-) -> Run:
+) -> VolleyResult:
     """Send `rows` trades into the emptied table and wait until all are stored. The rows stay in the table."""
     sections = {"database": {"dsn": dsn, "flush_ms": FLUSH_MS}, **(sections or {})}
     sinks = ["timescale", *(["kafka"] if "kafka" in sections else [])]
@@ -79,10 +79,10 @@ async def volley(
         await rig.check_stored(database, rows)
         if sinks == ["timescale"] and server.stamps_commits:
             ended_at = await rig.last_commit_us(database)
-    return Run(rows / ((ended_at - started_at) / 1e6), us_per_row, peak)
+    return VolleyResult(rows / ((ended_at - started_at) / 1e6), us_per_row, peak)
 
 
-async def _psql_of_the_same_rows(dsn: str, rows: int) -> float:
+async def _psql_rows_per_s(dsn: str, rows: int) -> float:
     """Copy the rows that the daemon has just stored, in the same order, into the emptied table with psql."""
     with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as folder:
         file = Path(folder) / "trades.copy"

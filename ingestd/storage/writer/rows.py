@@ -15,7 +15,7 @@ from ingestd.channels import count_channels
 from ingestd.records import Record, Trade
 from ingestd.storage.writer import copy_text
 from ingestd.storage.writer.tables import TABLES, Table
-from ingestd.storage.writer.two_times import TWO_TIMES
+from ingestd.storage.writer.two_times import EXCHANGES_WITH_TWO_TIMES
 
 _exchange_of = attrgetter("exchange")
 _symbol_of = attrgetter("symbol")
@@ -87,7 +87,9 @@ class _Lines:
         order = copy_text.index_order(self.exchanges, self.symbols)
         payload = copy_text.payload(map(self.lines.__getitem__, order))
         columns = table.columns if self.are_full else table.ordinary_columns
-        two_times = isinstance(self.records[0], Trade) and any(self._has(exchange, order) for exchange in TWO_TIMES)
+        two_times = isinstance(self.records[0], Trade) and any(
+            self._has(exchange, order) for exchange in EXCHANGES_WITH_TWO_TIMES
+        )
         return Rows(table, columns, payload, self.records, order, staged=bool(table.updates), has_two_times=two_times)
 
     def _has(self, exchange: str, order: Sequence[int]) -> bool:

@@ -15,7 +15,7 @@ from ingestd.records import Record, Trade
 from ingestd.storage.database import Database
 from ingestd.venues.all import FACTS
 
-TWO_TIMES = frozenset(exchange for exchange, facts in FACTS.items() if facts.trades.two_times)
+EXCHANGES_WITH_TWO_TIMES = frozenset(exchange for exchange, facts in FACTS.items() if facts.trades.two_times)
 
 _APART_US = 1_000_000  # the two times of one trade are at most this far apart
 # Held until the commit: else of two programs that store one trade at once, each with another time, neither would see
@@ -41,7 +41,7 @@ async def already_stored(database: Database, records: Sequence[Record]) -> set[i
     given = {
         index: record
         for index, record in enumerate(records)
-        if isinstance(record, Trade) and record.exchange in TWO_TIMES
+        if isinstance(record, Trade) and record.exchange in EXCHANGES_WITH_TWO_TIMES
     }
     if not given:
         return set()

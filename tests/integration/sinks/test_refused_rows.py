@@ -24,7 +24,7 @@ from ingestd.ops.metrics import Metrics
 from ingestd.records import Candle, FeedGap, Funding, Liquidation, MarkPrice, OpenInterest, Record, Rejected
 from ingestd.sources.base import Item, Prepared
 from ingestd.sources.market_topics import MarketStore
-from ingestd.sources.trading_events import EventStore
+from ingestd.sources.trading_events import EventTopics
 from ingestd.storage.database import Database
 from ingestd.storage.writer.positions import Mark, Move
 from ingestd.storage.writer.writer import Flush, prepare, write
@@ -437,9 +437,9 @@ TOPICS = {
 }
 
 
-def events(*said: tuple[str, dict[str, Any]]) -> tuple[EventStore, list[Item]]:
+def events(*said: tuple[str, dict[str, Any]]) -> tuple[EventTopics, list[Item]]:
     """The store, and what it reads from messages that say this."""
-    made = EventStore("p", Metrics())
+    made = EventTopics("p", Metrics())
     at = to_datetime(now_us()) - timedelta(minutes=1)
     messages = []
     for offset, (kind, data) in enumerate(said):

@@ -13,7 +13,7 @@ from ingestd.events.messages import EVENT_ID_HEADER
 from ingestd.events.publisher import EventPublisher, envelope, publish
 from ingestd.ops.metrics import Metrics
 from ingestd.sources.base import Store
-from ingestd.sources.trading_events import EventStore
+from ingestd.sources.trading_events import EventTopics
 from ingestd.storage.database import Database
 from tests.support import group
 from tests.support.brokers import Broker, config_for
@@ -33,7 +33,7 @@ async def test_a_bots_day(db: Database, database: DatabaseForTest, kafka_config:
         def forget_orders(self) -> None: ...
 
     def make_store(config: KafkaConfig, metrics: Metrics) -> Store:
-        return EventStore(config.topic_prefix, metrics, [Cache()])
+        return EventTopics(config.topic_prefix, metrics, [Cache()])
 
     async with member(kafka_config, database.dsn, make_store) as made, EventPublisher(config=kafka_config) as bot:
         # The execution comes first, and twice.
@@ -81,7 +81,7 @@ async def test_poison_is_put_aside(postgres_database: DatabaseForTest, apache_ka
     db = await postgres_database.connect()
 
     def make_store(config: KafkaConfig, metrics: Metrics) -> Store:
-        return EventStore(config.topic_prefix, metrics)
+        return EventTopics(config.topic_prefix, metrics)
 
     async with member(config, postgres_database.dsn, make_store) as made:
         topic = f"{config.topic_prefix}.orders.submitted"
@@ -112,7 +112,7 @@ async def test_what_the_server_refuses_is_put_aside_alone(
     await db.execute("ALTER TABLE orders ADD CONSTRAINT small CHECK (quantity < 100)")
 
     def make_store(config: KafkaConfig, metrics: Metrics) -> Store:
-        return EventStore(config.topic_prefix, metrics)
+        return EventTopics(config.topic_prefix, metrics)
 
     async with member(config, postgres_database.dsn, make_store) as made, EventPublisher(config=config) as bot:
         for number, quantity in enumerate(["1", "1000", "2"]):

@@ -13,7 +13,7 @@ from confluent_kafka import Producer
 from ingestd.config.models import KafkaConfig
 from ingestd.ops.metrics import Metrics
 from ingestd.sources.base import Store
-from ingestd.sources.trading_events import EventStore
+from ingestd.sources.trading_events import EventTopics
 from ingestd.storage.database import Database
 from tests.support.brokers import ApacheKafka, Broker, config_for
 from tests.support.group import Member, market_messages, member, publish, until
@@ -80,7 +80,7 @@ async def test_bombs_in_every_codec_are_put_aside_and_nothing_else(
 
 async def test_a_bomb_in_an_event_topic_is_put_aside(postgres_database: DatabaseForTest, apache_kafka: Broker) -> None:
     def event_store(config: KafkaConfig, metrics: Metrics) -> Store:
-        return EventStore(config.topic_prefix, metrics)
+        return EventTopics(config.topic_prefix, metrics)
 
     config = config_for(apache_kafka, partitions=1)
     topic = f"{config.topic_prefix}.orders.submitted"

@@ -22,7 +22,7 @@ from ingestd.intake.stream_state import (
     document,
     earlier_streams,
     end_unfollowed,
-    following,
+    have_chosen,
     lost_before_gaps,
 )
 from ingestd.journal.journal import Journal
@@ -57,8 +57,8 @@ def gap(ended_at: int | None = None, started: int = NOW_US) -> FeedGap:
     return FeedGap("binance", "BTC/USDT", started, started, "trades", ended_at, "disconnect", "reset")
 
 
-def until(left: Document) -> dict[StreamId, int]:
-    return {(stream.exchange, stream.channel, stream.symbol): stream.complete_until for stream in left.streams}
+def until(stored: Document) -> dict[StreamId, int]:
+    return {(stream.exchange, stream.channel, stream.symbol): stream.complete_until for stream in stored.streams}
 
 
 def composed(intake: Intake, *streams: StreamStatus, stopped: bool = False) -> Document:
@@ -66,8 +66,8 @@ def composed(intake: Intake, *streams: StreamStatus, stopped: bool = False) -> D
 
 
 async def test_a_stream_is_complete_until_the_last_thing_received_of_it(tmp_path: Path) -> None:
-    left = composed(make_intake(tmp_path), delivered("trades", NOW_US + 7), delivered("ticks", NOW_US + 3))
-    assert until(left) == {TRADES: NOW_US + 7, TICKS: NOW_US + 3}
+    stored = composed(make_intake(tmp_path), delivered("trades", NOW_US + 7), delivered("ticks", NOW_US + 3))
+    assert until(stored) == {TRADES: NOW_US + 7, TICKS: NOW_US + 3}
 
 
 async def test_and_no_further_than_what_is_in_the_journal(tmp_path: Path) -> None:
@@ -75,8 +75,8 @@ async def test_and_no_further_than_what_is_in_the_journal(tmp_path: Path) -> Non
     intake = make_intake(tmp_path)
     for number in (10, 11, 12):
         intake.put(trade(number))
-    left = composed(intake, delivered("trades", trade(12).received_at), delivered("ticks", NOW_US + 20))
-    assert until(left) == {TRADES: trade(10).time - 1, TICKS: NOW_US + 20}
+    stored = composed(intake, delivered("trades", trade(12).received_at), delivered("ticks", NOW_US + 20))
+    assert until(stored) == {TRADES: trade(10).time - 1, TICKS: NOW_US + 20}
 
 
 async def test_a_stream_that_never_delivered_is_complete_until_it_was_followed(tmp_path: Path) -> None:
@@ -87,8 +87,8 @@ async def test_a_stream_that_never_delivered_is_complete_until_it_was_followed(t
 
 async def test_what_no_feed_has_taken_over_yet_is_handed_on_as_it_was(tmp_path: Path) -> None:
     earlier = {TICKS: Earlier(5, "restart")}
-    left = document([("binance", status())], make_intake(tmp_path), earlier, written_at=NOW_US, stopped=False)
-    assert until(left) == {TICKS: 5}
+    stored = document([("binance", status())], make_intake(tmp_path), earlier, written_at=NOW_US, stopped=False)
+    assert until(stored) == {TICKS: 5}
 
 
 async def test_what_could_not_be_journaled_at_the_stop_is_the_cause(tmp_path: Path) -> None:
@@ -97,9 +97,9 @@ async def test_what_could_not_be_journaled_at_the_stop_is_the_cause(tmp_path: Pa
     intake.put(trade(11))
     intake.close()
     intake.abandon()
-    left = composed(intake, delivered("trades", NOW_US + 99), delivered("ticks", NOW_US + 99), stopped=True)
+    stored = composed(intake, delivered("trades", NOW_US + 99), delivered("ticks", NOW_US + 99), stopped=True)
 
-    streams = earlier_streams(left)
+    streams = earlier_streams(stored)
     assert streams[TRADES].complete_until == trade(10).time - 1
     assert streams[TRADES].cause == "shutdown"
     assert "2 records could not be journaled" in str(streams[TRADES].detail)
@@ -109,23 +109,23 @@ async def test_what_could_not_be_journaled_at_the_stop_is_the_cause(tmp_path: Pa
 async def test_open_gaps_and_those_on_their_way_are_left(tmp_path: Path) -> None:
     intake = make_intake(tmp_path)
     intake.put(gap())
-    left = composed(intake, delivered("trades", NOW_US))
-    assert (left.open_gaps, left.pending_gaps) == ([gap()], [gap()])
-    assert earlier_streams(left)[TRADES] == Earlier(NOW_US, "disconnect", "reset", gap())
+    stored = composed(intake, delivered("trades", NOW_US))
+    assert (stored.open_gaps, stored.pending_gaps) == ([gap()], [gap()])
+    assert earlier_streams(stored)[TRADES] == Earlier(NOW_US, "disconnect", "reset", gap())
 
     intake.put(gap(NOW_US + 9))
-    left = composed(intake, delivered("trades", NOW_US))
-    assert (left.open_gaps, left.pending_gaps) == ([], [gap(), gap(NOW_US + 9)])
+    stored = composed(intake, delivered("trades", NOW_US))
+    assert (stored.open_gaps, stored.pending_gaps) == ([], [gap(), gap(NOW_US + 9)])
 
 
 def released(
     earlier: dict[StreamId, Earlier],
-    following: dict[str, bool],
+    have_chosen: dict[str, bool],
     until: int,
     is_wanted: Callable[[StreamId], bool] = lambda _: False,
     over_before: int = 0,
 ) -> list[FeedGap]:
-    return end_unfollowed(earlier, following, is_wanted, until=until, over_before=over_before)
+    return end_unfollowed(earlier, have_chosen, is_wanted, until=until, over_before=over_before)
 
 
 def test_a_gap_of_a_stream_nobody_follows_ends_when_it_was_last_followed() -> None:
@@ -158,7 +158,7 @@ def test_what_is_configured_and_not_listed_misses_something_from_then_on() -> No
 
 def test_an_exchange_has_chosen_when_each_of_its_feeds_has() -> None:
     follows, not_yet = status(delivered("trades", 1)), status(StreamStatus("trades", "A/B", quarantined="unknown"))
-    assert following([("a", follows), ("a", not_yet), ("b", follows), ("c", not_yet)]) == {
+    assert have_chosen([("a", follows), ("a", not_yet), ("b", follows), ("c", not_yet)]) == {
         "a": False,
         "b": True,
         "c": False,
@@ -261,8 +261,8 @@ async def test_a_disk_that_hangs_holds_nothing_up_for_long(tmp_path: Path, monke
 async def test_ticks_and_trades_are_streams_of_their_own(tmp_path: Path) -> None:
     intake = make_intake(tmp_path)
     intake.put(tick(5))
-    left = composed(intake, delivered("trades", NOW_US + 9), delivered("ticks", NOW_US + 9))
-    assert until(left) == {TRADES: NOW_US + 9, TICKS: tick(5).time - 1}
+    stored = composed(intake, delivered("trades", NOW_US + 9), delivered("ticks", NOW_US + 9))
+    assert until(stored) == {TRADES: NOW_US + 9, TICKS: tick(5).time - 1}
 
 
 async def test_what_was_not_journaled_before_a_gap_opened_is_covered_too(tmp_path: Path) -> None:
@@ -271,8 +271,8 @@ async def test_what_was_not_journaled_before_a_gap_opened_is_covered_too(tmp_pat
     intake.put(trade(10))
     opened = gap(started=trade(11).time)
     intake.put(opened)
-    left = composed(intake, delivered("trades", trade(11).received_at))
-    (before,) = lost_before_gaps(left)
+    stored = composed(intake, delivered("trades", trade(11).received_at))
+    (before,) = lost_before_gaps(stored)
     assert (before.time, before.ended_at, before.cause) == (trade(10).time - 1, opened.time, "restart")
 
     assert lost_before_gaps(composed(make_intake(tmp_path), delivered("trades", NOW_US))) == []
@@ -289,8 +289,8 @@ async def test_two_timeframes_of_one_market_are_complete_until_the_earlier_of_bo
     minutes, hours = delivered("candles", NOW_US + 90), delivered("candles", NOW_US + 10)
     for order in ([minutes, hours], [hours, minutes]):
         feeds = [("binance", status(one)) for one in order]
-        left = document(feeds, make_intake(tmp_path), {}, written_at=NOW_US, stopped=False)
-        assert until(left) == {CANDLES: NOW_US + 10}
+        stored = document(feeds, make_intake(tmp_path), {}, written_at=NOW_US, stopped=False)
+        assert until(stored) == {CANDLES: NOW_US + 10}
 
 
 async def test_both_timeframes_go_on_with_what_was_left(tmp_path: Path) -> None:
@@ -298,7 +298,7 @@ async def test_both_timeframes_go_on_with_what_was_left(tmp_path: Path) -> None:
     earlier = {CANDLES: Earlier(NOW_US, "restart", "the process before had stopped")}
     state = StreamState(tmp_path)
     state.earlier.update(earlier)
-    state.share(lambda _: 2)
+    state.count_followers(lambda _: 2)
     intake = ListIntake()
     for timeframe in ("1m", "1h"):
         config = FeedConfig(exchange="binance", symbols=["BTC/USDT"], channels=["candles"], candle_timeframe=timeframe)
@@ -312,9 +312,9 @@ async def test_two_open_gaps_of_one_market_both_end(tmp_path: Path) -> None:
     intake = make_intake(tmp_path)
     for started in (NOW_US + 5, NOW_US):
         intake.put(candle_gap(started))
-    left = composed(intake)
-    assert sorted(gap.time for gap in left.open_gaps) == [NOW_US, NOW_US + 5]
-    (tmp_path / stream_state.NAME).write_bytes(msgspec.json.encode(left))
+    stored = composed(intake)
+    assert sorted(gap.time for gap in stored.open_gaps) == [NOW_US, NOW_US + 5]
+    (tmp_path / stream_state.NAME).write_bytes(msgspec.json.encode(stored))
     found = loaded(tmp_path)
     assert found.earlier[CANDLES].gap == candle_gap(NOW_US)
     ended = [gap for gap in found.pending_gaps if gap.ended_at is not None]

@@ -295,7 +295,7 @@ def test_the_domains_this_machine_searches_are_its_own(tmp_path: Path) -> None:
     resolver.write_text("# by hand\nnameserver 127.0.0.53\nsearch Example.com prod.example.net\noptions edns0\n")
     hosts, short = Hosts([], resolver), socket.gethostname().partition(".")[0]
     for name, ours in ((f"{short}.example.com", True), (f"{short}.prod.example.net:9", True), ("x.example.com", False)):
-        assert hosts.takes([name], "/", named_by_rule=True) is ours
+        assert hosts.accepts([name], "/", needs_host_header=True) is ours
 
 
 TLS_HELLO = bytes.fromhex("16030100a5010000a10303") + bytes(range(160))

@@ -20,7 +20,7 @@ from ingestd.sink_service import SinkService
 from ingestd.sources import trading_events
 from ingestd.sources.market_topics import MarketStore
 from ingestd.sources.marks import journal_place
-from ingestd.sources.trading_events import EventStore
+from ingestd.sources.trading_events import EventTopics
 from ingestd.validation import TimeWindow
 from tests.support.records import trade
 
@@ -54,7 +54,7 @@ def test_any_market_message_is_read(value: bytes | None, given_headers: list[tup
 
 @given(bodies | event_bodies, headers)
 def test_any_event_message_is_read(value: bytes | None, given_headers: list[tuple[str, bytes | None]]) -> None:
-    store = EventStore("wolfinch", Metrics())
+    store = EventTopics("wolfinch", Metrics())
     [item] = store.read([Message("wolfinch.orders.submitted", 0, 5, None, value, given_headers)])
     assert item.rejected == "poison"
     assert isinstance(item.content, Rejected)
@@ -67,7 +67,7 @@ def test_a_mistake_of_ours_costs_only_the_message(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(trading_events, "read_event", broken)
     value = json.dumps({"event_type": "ORDER_SUBMITTED", "timestamp": "2024-10-23T18:00:00Z", "data": {}}).encode()
-    [item] = EventStore("wolfinch", Metrics()).read([Message("wolfinch.orders.submitted", 0, 5, None, value)])
+    [item] = EventTopics("wolfinch", Metrics()).read([Message("wolfinch.orders.submitted", 0, 5, None, value)])
     assert item.rejected == "poison"
     assert "nobody thought of it" in item.content.record
 

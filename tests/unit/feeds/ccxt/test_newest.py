@@ -11,7 +11,7 @@ import pytest
 from ingestd.errors import ChannelError, FeedError
 from ingestd.feeds.ccxt.channels import names_stream
 from ingestd.feeds.ccxt.newest import Newest, bulk_for
-from ingestd.venues.trades import Word
+from ingestd.venues.trades import NewestAnswer
 from tests.unit.feeds.doubles import feed_config
 
 # From the venues' documentation, shortened.
@@ -41,23 +41,23 @@ REPLIES: dict[str, tuple[str, Any]] = {
 }
 
 
-def said(exchange: str, stream: str | None = None) -> dict[str, Word | None]:
+def said(exchange: str, stream: str | None = None) -> dict[str, NewestAnswer | None]:
     kind, reply = REPLIES[exchange]
     bulk = bulk_for(exchange, kind, stream)
     assert bulk is not None
-    return {name: bulk.word(row) for name, row in bulk.rows(reply).items()}
+    return {name: bulk.read(row) for name, row in bulk.rows(reply).items()}
 
 
 def test_binance_names_the_last_trade_of_every_market() -> None:
-    words = said("binance", "trade")
-    assert words["BNBBTC"] == Word(("last id", 28460), number=28460)
-    assert words["OLDBTC"] is None
+    answers = said("binance", "trade")
+    assert answers["BNBBTC"] == NewestAnswer(("last id", 28460), number=28460)
+    assert answers["OLDBTC"] is None
     aggregates = said("binance", "aggTrade")["BNBBTC"]
     assert aggregates is not None
     assert aggregates.number is None  # aggregate trades are counted apart
     futures = bulk_for("binanceusdm", "linear", "trade")
     assert futures is not None
-    assert futures.word({"symbol": "BTCUSDT", "lastId": 5}) == Word(("last id", 5), number=5, is_certain=False)
+    assert futures.read({"symbol": "BTCUSDT", "lastId": 5}) == NewestAnswer(("last id", 5), number=5, is_certain=False)
     assert bulk_for("binance", "option", None) is None
 
 
@@ -65,9 +65,9 @@ def test_krakens_count_begins_anew_each_day(monkeypatch: pytest.MonkeyPatch) -> 
     marks = []
     for day in (19_000, 19_001):
         monkeypatch.setattr("ingestd.venues.kraken.now_us", lambda day=day: day * 86_400_000_000 + 5)
-        word = said("kraken")["XXBTZUSD"]
-        assert word is not None
-        marks.append(word.mark)
+        answer = said("kraken")["XXBTZUSD"]
+        assert answer is not None
+        marks.append(answer.mark)
     assert [mark[1] for mark in marks] == [36999, 36999]
     assert marks[0][0] != marks[1][0]
 
@@ -111,19 +111,20 @@ def trade(trade_id: str, at_ms: int) -> dict[str, Any]:
 
 async def test_the_newest_trade_of_one_market_is_the_record_the_stream_would_have_brought() -> None:
     made = exchange("coinbaseexchange", fetch_trades=[trade("12", 1_700_000_000_002), trade("11", 1_700_000_000_001)])
-    word = await Newest(feed_config("coinbaseexchange", ["BTC/USD"]), lambda: made).trade("BTC/USD")
-    assert word is not None
-    assert (word.trade_id, word.number, word.time) == ("12", 12, 1_700_000_000_002_000)
-    assert word.record is not None
-    assert (word.record.trade_id, word.record.symbol, word.record.time) == ("12", "BTC/USD", 1_700_000_000_002_000)
+    answer = await Newest(feed_config("coinbaseexchange", ["BTC/USD"]), lambda: made).trade("BTC/USD")
+    assert answer is not None
+    assert (answer.trade_id, answer.number, answer.time) == ("12", 12, 1_700_000_000_002_000)
+    assert answer.record is not None
+    record = answer.record
+    assert (record.trade_id, record.symbol, record.time) == ("12", "BTC/USD", 1_700_000_000_002_000)
 
 
 async def test_ids_of_another_series_are_not_compared() -> None:
     made = exchange("bitstamp", fetch_trades=[trade("12", 1_700_000_000_002)])
-    word = await Newest(feed_config("bitstamp", ["BTC/USD"]), lambda: made).trade("BTC/USD")
-    assert word is not None
-    assert (word.trade_id, word.number, word.record) == (None, None, None)
-    assert word.time == 1_700_000_000_002_000
+    answer = await Newest(feed_config("bitstamp", ["BTC/USD"]), lambda: made).trade("BTC/USD")
+    assert answer is not None
+    assert (answer.trade_id, answer.number, answer.record) == (None, None, None)
+    assert answer.time == 1_700_000_000_002_000
 
 
 async def test_a_request_that_does_not_work_is_left_for_the_next_one() -> None:
@@ -133,8 +134,8 @@ async def test_a_request_that_does_not_work_is_left_for_the_next_one() -> None:
     with pytest.raises(FeedError):
         await newest.best(["BTC/USD"])
     assert not newest.has_best_of_many()
-    words = await newest.best(["BTC/USD"])
-    assert words["BTC/USD"].best == ("1.5", "2.5", None, None)
+    answers = await newest.best(["BTC/USD"])
+    assert answers["BTC/USD"].best == ("1.5", "2.5", None, None)
 
 
 async def test_a_venue_without_past_trades() -> None:

@@ -134,7 +134,7 @@ def test_a_stream_is_silent_until_it_delivers_on_this_socket(subscriptions: Subs
 
 def test_a_refused_stream_does_not_count_as_asked_for(subscriptions: Subscriptions) -> None:
     ask_for_all(subscriptions)
-    subscriptions.is_refused(A)
+    subscriptions.mark_refused(A)
 
     assert subscriptions.silent() == [B, C]
     assert subscriptions.missing(lambda _asked: False) == [A]
@@ -142,8 +142,8 @@ def test_a_refused_stream_does_not_count_as_asked_for(subscriptions: Subscriptio
 
 def test_a_refused_stream_that_delivers_is_not_asked_for(subscriptions: Subscriptions) -> None:
     ask_for_all(subscriptions)
-    subscriptions.is_refused(A)
-    subscriptions.is_delivering(A)
+    subscriptions.mark_refused(A)
+    subscriptions.mark_delivering(A)
 
     assert subscriptions.missing(lambda _asked: False) == []
 

@@ -13,7 +13,7 @@ from ingestd.feeds.recording.silence_watch import SilenceWatch
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
 from ingestd.records import FeedGap, Trade
-from ingestd.venues.trades import Word
+from ingestd.venues.trades import NewestAnswer
 from tests.unit.feeds.doubles import ListIntake, feed_config
 
 START_US = 1_700_000_000_000_000
@@ -50,27 +50,27 @@ class Rest:
     def has_best_of_many(self) -> bool:
         return True
 
-    async def trades_of_all(self, kind: str, symbols: Collection[str]) -> dict[str, Word]:
+    async def trades_of_all(self, kind: str, symbols: Collection[str]) -> dict[str, NewestAnswer]:
         self._note(kind)
         if self.bulk_error is not None:
             raise self.bulk_error
-        return {symbol: self._word(symbol) for symbol in symbols}
+        return {symbol: self._answer(symbol) for symbol in symbols}
 
-    async def trade(self, symbol: str) -> Word:
+    async def trade(self, symbol: str) -> NewestAnswer:
         self._note(symbol)
-        return self._word(symbol)
+        return self._answer(symbol)
 
-    async def best(self, symbols: Collection[str]) -> dict[str, Word]:
+    async def best(self, symbols: Collection[str]) -> dict[str, NewestAnswer]:
         self._note("best")
-        return {symbol: Word(("best", 1)) for symbol in symbols}
+        return {symbol: NewestAnswer(("best", 1)) for symbol in symbols}
 
     def _note(self, what: str) -> None:
         self.asked.append(what)
         if self.error is not None:
             raise self.error
 
-    def _word(self, symbol: str) -> Word:
-        return Word(("last id", self.last[symbol]), number=self.last[symbol])
+    def _answer(self, symbol: str) -> NewestAnswer:
+        return NewestAnswer(("last id", self.last[symbol]), number=self.last[symbol])
 
 
 class Rig:

@@ -1,4 +1,4 @@
-"""When a stream is asked about, and what the venue's word means. No loop, no clock."""
+"""When a stream is asked about, and what the venue's answer means. No loop, no clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ingestd.feeds.streams.silence import (
     verdict_on,
 )
 from ingestd.records import BookSnapshot, Tick, Trade
-from ingestd.venues.trades import Word
+from ingestd.venues.trades import NewestAnswer
 
 STALE_S = 8.0
 AT = 1_700_000_000_000_000
@@ -27,8 +27,8 @@ def trade(trade_id: str = "1000", time: int = AT) -> Trade:
     return Trade("x", "BTC/USDT", time, time + 5_000, trade_id, 1, "buy", "1", "1")
 
 
-def by_id(number: int, **changes: Any) -> Word:
-    return Word(("last id", number), number=number, **changes)
+def by_id(number: int, **changes: Any) -> NewestAnswer:
+    return NewestAnswer(("last id", number), number=number, **changes)
 
 
 def heard(every_s: float, times: int) -> tuple[Expectation, float]:
@@ -119,36 +119,36 @@ def test_without_an_answer_only_a_silence_far_beyond_the_usual_counts() -> None:
 
 
 CASES = [
-    # what the word says, what the last record is, the verdict
+    # what the answer says, what the last record is, the verdict
     (by_id(1000), trade("1000"), "proved"),
     (by_id(1001), trade("1000"), "newer"),
     (by_id(999), trade("1000"), "unknown"),  # REST is behind
     (by_id(1001, is_certain=False), trade("1000"), "unknown"),
-    (Word(("trade", 1), trade_id="ab", time=AT), trade("ab"), "proved"),
-    (Word(("trade", 1), trade_id="ac", time=AT), trade("ab"), "unknown"),  # of the same millisecond
-    (Word(("trade", 1), trade_id="ac", time=AT + 1000), trade("ab"), "newer"),
-    (Word(("trade", 1), time=AT + 5000), trade("ab", AT + 5321), "proved"),  # the stream says its times more exactly
-    (Word(("trade", 1), time=AT), trade("ab", AT), "unknown"),  # whole seconds: it may be another trade of this one
-    (Word(("trade", 1), time=AT), trade("ab", AT + 321), "unknown"),
-    (Word(("trade", 1), time=AT + 1000), trade("ab"), "newer"),
-    (Word(("trade", 1), time=AT - 1000), trade("ab"), "unknown"),
-    (Word(("trade", 1), time=AT + REST_BEHIND_US + 1), None, "newer"),  # it should have delivered since AT
-    (Word(("trade", 1), time=AT - 3_600_000_000), None, "proved"),
-    (Word(("count", 5)), trade("ab"), "unknown"),
+    (NewestAnswer(("trade", 1), trade_id="ab", time=AT), trade("ab"), "proved"),
+    (NewestAnswer(("trade", 1), trade_id="ac", time=AT), trade("ab"), "unknown"),  # of the same millisecond
+    (NewestAnswer(("trade", 1), trade_id="ac", time=AT + 1000), trade("ab"), "newer"),
+    (NewestAnswer(("trade", 1), time=AT + 5000), trade("ab", AT + 5321), "proved"),  # the stream has exacter times
+    (NewestAnswer(("trade", 1), time=AT), trade("ab", AT), "unknown"),  # in whole seconds: it may be another trade
+    (NewestAnswer(("trade", 1), time=AT), trade("ab", AT + 321), "unknown"),
+    (NewestAnswer(("trade", 1), time=AT + 1000), trade("ab"), "newer"),
+    (NewestAnswer(("trade", 1), time=AT - 1000), trade("ab"), "unknown"),
+    (NewestAnswer(("trade", 1), time=AT + REST_BEHIND_US + 1), None, "newer"),  # it should have delivered since AT
+    (NewestAnswer(("trade", 1), time=AT - 3_600_000_000), None, "proved"),
+    (NewestAnswer(("count", 5)), trade("ab"), "unknown"),
 ]
 
 
-@pytest.mark.parametrize(("word", "last", "verdict"), CASES)
-def test_what_the_venue_says_of_a_trade_stream(word: Word, last: Trade | None, verdict: str) -> None:
-    assert verdict_on(last, word, Expectation(STALE_S, 0, 0.0), since=AT, is_open=False) == verdict
+@pytest.mark.parametrize(("answer", "last", "verdict"), CASES)
+def test_what_the_venue_says_of_a_trade_stream(answer: NewestAnswer, last: Trade | None, verdict: str) -> None:
+    assert verdict_on(last, answer, Expectation(STALE_S, 0, 0.0), since=AT, is_open=False) == verdict
 
 
 def test_a_count_proves_only_from_one_that_was_proved() -> None:
     expected = Expectation(STALE_S, 0, 0.0)
-    five, six = Word(("count", 5)), Word(("count", 6))
+    five, six = NewestAnswer(("count", 5)), NewestAnswer(("count", 6))
 
-    def verdict(word: Word, *, is_open: bool = False) -> str:
-        return verdict_on(trade("ab"), word, expected, since=AT, is_open=is_open)
+    def verdict(answer: NewestAnswer, *, is_open: bool = False) -> str:
+        return verdict_on(trade("ab"), answer, expected, since=AT, is_open=is_open)
 
     expected.remember(five)
     assert (verdict(five), verdict(six)) == ("same", "unknown")  # nobody says that nothing was missing at five
@@ -163,7 +163,7 @@ def test_while_a_gap_is_open_only_a_change_is_news() -> None:
     assert verdict_on(last, by_id(1005), expected, since=AT, is_open=True) == "unknown"
     expected.remember(by_id(1005))
     assert verdict_on(last, by_id(1005), expected, since=AT, is_open=True) == "same"
-    assert verdict_on(last, Word(("trade", 7), number=1006), expected, since=AT, is_open=True) == "newer"
+    assert verdict_on(last, NewestAnswer(("trade", 7), number=1006), expected, since=AT, is_open=True) == "newer"
 
 
 @pytest.mark.parametrize(
@@ -180,9 +180,9 @@ def test_while_a_gap_is_open_only_a_change_is_news() -> None:
 def test_what_the_venue_says_of_ticks_and_books(best: Any, verdict: str) -> None:
     tick = Tick("x", "BTC/USDT", AT, AT, "100", "1", "101", "2")
     book = BookSnapshot("x", "BTC/USDT", AT, AT, (("100", "1"),), (("101", "2"),), None, True)
-    word, expected = Word(("best", best), best=best), Expectation(STALE_S, 0, 0.0)
+    answer, expected = NewestAnswer(("best", best), best=best), Expectation(STALE_S, 0, 0.0)
     for last in (tick, book):
-        assert verdict_on(last, word, expected, since=AT, is_open=False) == verdict
+        assert verdict_on(last, answer, expected, since=AT, is_open=False) == verdict
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.booleans()), max_size=120))
