@@ -1,14 +1,41 @@
 """The tree of all errors that ingestd raises, and `reaction_to`, which decides what a writer does after one.
 
-    IngestdError
-    ├── ConfigError, WorkerClosed, SinkStateError, SchemaError, LeaseLost, Interrupted, Fenced, Superseded, MarkRefused,
-    │   EnvelopeError, ConnectionLost, LiveServerError
-    ├── JournalError: JournalFull, JournalVersion, JournalLocked, JournalDamaged
-    ├── FeedError: SymbolError, ChannelError, RateLimited, Refused, BookBroken, MarketListTooLong, RedirectRefused,
-    │   │          NotYet, Unfillable
-    │   └── Unfillable: Behind
-    ├── DatabaseError: NoneTaken
-    └── KafkaError: MessageTooLarge, ProducerFenced, NotIdempotent, AccessRefused
+    IngestdError               any of these; the message says what to do
+    ├── ConfigError            mistakes in the configuration
+    ├── JournalError           the journal cannot be read or written
+    │   ├── JournalFull        its size limit is reached, or the disk is full
+    │   ├── JournalVersion     a newer ingestd wrote it
+    │   ├── JournalLocked      another process uses the state directory
+    │   └── JournalDamaged     bytes that ingestd never wrote
+    ├── WorkerClosed           a worker thread's owner was closed
+    ├── SinkStateError         a sink's file in the state directory is unusable
+    ├── SchemaError            the database has another schema
+    ├── LeaseLost              another ingestd captures this shard
+    ├── Interrupted            a signal ended a command
+    ├── Fenced                 a newer lease term has begun
+    ├── Superseded             another writer has these positions
+    ├── MarkRefused            the table refuses one of several marks
+    ├── FeedError              an exchange connection failed
+    │   ├── SymbolError        the venue refuses a symbol
+    │   ├── ChannelError       the venue has no such channel
+    │   ├── MarketListTooLong  an implausibly long list of markets
+    │   ├── RedirectRefused    a redirect to another server
+    │   ├── Unfillable         the venue's past proves nothing about a gap
+    │   │   └── Behind         its past may only lag behind
+    │   ├── NotYet             not possible now, but later
+    │   ├── RateLimited        the venue asks us to wait
+    │   ├── BookBroken         one order book is wrong
+    │   └── Refused            the venue sent an error
+    ├── DatabaseError          the database answered with an error
+    │   └── NoneTaken          a table refuses every row of a flush
+    ├── KafkaError             a broker answered with an error
+    │   ├── MessageTooLarge    a message or batch over the broker's limit
+    │   ├── ProducerFenced     only a new producer can continue
+    │   ├── NotIdempotent      no idempotent producers for this user
+    │   └── AccessRefused      wrong credentials, or no permission
+    ├── EnvelopeError          a Kafka message has the wrong format
+    ├── ConnectionLost         the server did not answer
+    └── LiveServerError        Redis cannot be used now
 
 Each driver's errors are translated into these at its seam, with `from` the original.
 """
