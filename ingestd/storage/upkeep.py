@@ -17,7 +17,7 @@ from ingestd.errors import IngestdError
 from ingestd.log_limit import LogLimit
 from ingestd.ops.metrics import Metrics
 from ingestd.status import MarketInfo
-from ingestd.storage import repository, retention, rollups
+from ingestd.storage import retention, rollups, symbols
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
@@ -138,7 +138,7 @@ class Upkeep:
             return True
         if not self._is_due("markets", _MARKETS_AGAIN_S):
             return False
-        await repository.upsert_symbols(database, markets)
+        await symbols.upsert_symbols(database, markets)
         self._stored_markets = markets
         del self._due_s["markets"]
         return True

@@ -46,7 +46,7 @@ from ingestd.ops.metrics import Metrics
 from ingestd.records import FeedGap, MarketRecord, Record, decode_batch, encode_batch
 from ingestd.sources.marks import journal_place
 from ingestd.status import StreamStatus
-from ingestd.storage.repository import columns_of
+from ingestd.storage.symbols import columns_of
 from ingestd.storage.writer import copy_text
 from ingestd.venues.all import facts_of
 from ingestd.venues.messages import BookChange, FrameNumber, Notice

@@ -7,7 +7,7 @@ import pytest
 from ingestd.errors import ConfigError, SchemaError
 from ingestd.status import MarketInfo
 from ingestd.storage import engine as engines
-from ingestd.storage import migrate, repository
+from ingestd.storage import migrate, symbols
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
 from ingestd.storage.migration_steps import LOCK_KEY
@@ -51,7 +51,7 @@ async def test_markets_that_shared_a_short_name_get_their_own_at_the_next_listin
             )
         await migrate.migrate(db, default_config())
         listed = [MarketInfo("krakenfutures", name, name, "", "USD", "swap", True) for name, _ in old[:2]]
-        await repository.upsert_symbols(db, listed)
+        await symbols.upsert_symbols(db, listed)
         rows = await db.fetch("SELECT symbol, compact FROM symbols ORDER BY symbol")
         assert [tuple(row.values()) for row in rows] == [
             ("BTC/USD:BTC", "BTCUSD.BTC"),

@@ -17,7 +17,7 @@ from ingestd.feeds.markets.quantity_units import unit_of
 from ingestd.records import Candle, Trade
 from ingestd.status import MarketInfo
 from ingestd.storage import engine as engines
-from ingestd.storage import repository, rollups
+from ingestd.storage import rollups, symbols
 from ingestd.storage.database import Database
 from ingestd.storage.writer import copy_text
 from ingestd.storage.writer.tables import TABLES
@@ -138,8 +138,8 @@ async def test_symbols_say_what_a_quantity_counts(db: Database) -> None:
     markets: list[MarketInfo] = []
     for number, (exchange, facts, *_) in enumerate(CASES):
         markets.append(market_info(exchange, {**market_of(facts), "symbol": f"{number} {facts['symbol']}"}))
-    assert await repository.upsert_symbols(db, markets) == len(CASES)
-    assert await repository.upsert_symbols(db, markets) == 0
+    assert await symbols.upsert_symbols(db, markets) == len(CASES)
+    assert await symbols.upsert_symbols(db, markets) == 0
     rows = {row["symbol"]: row for row in await db.fetch("SELECT * FROM symbols")}
     for number, (_, facts, _, _, _, unit) in enumerate(CASES):
         row = rows[f"{number} {facts['symbol']}"]
@@ -158,7 +158,7 @@ async def test_the_candle_audit_compares_volumes_in_one_unit(db: Database) -> No
         ("A/USDT", {}, ["7"], ["0.07"]),
     ]
     markets = [market_of({"symbol": symbol, **facts}) for symbol, facts, _, _ in cases]
-    await repository.upsert_symbols(db, [market_info("okx", market) for market in markets])
+    await symbols.upsert_symbols(db, [market_info("okx", market) for market in markets])
     ours = {0: Minute(Decimal(4), Decimal(4), Decimal(4), Decimal(4), Decimal(7))}
     for symbol, _, same, different in cases:
         size = await comparable_volume(db, "okx", symbol)

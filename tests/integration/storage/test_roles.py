@@ -24,7 +24,7 @@ from ingestd.events.messages import Completed, Executed, Submitted
 from ingestd.events.tables import store_events
 from ingestd.records import Candle, FeedGap, Funding, OpenInterest, Record, Rejected
 from ingestd.status import MarketInfo
-from ingestd.storage import gap_filling, leases, repository, retention, rights, rollups
+from ingestd.storage import gap_filling, leases, retention, rights, rollups, symbols
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
@@ -167,7 +167,7 @@ async def the_daemon_works(database: DatabaseForTest, engine: Engine, tmp_path: 
         await positions.claim(db, ["kafka:a"], stalled_after_s=1)
         await positions.forget(db, "kafka:", older_than_days=1)
         market = MarketInfo("binance", "BTC/USDT", "BTCUSDT", "BTC", "USDT", "spot", True)
-        assert await repository.upsert_symbols(db, [market]) == 1
+        assert await symbols.upsert_symbols(db, [market]) == 1
         (gap,) = await gap_filling.due_gaps(db, ["binance"], ["trades"], but=[], limit=9)
         await gap_filling.settle(db, gap, "filled", 3, "found")
         await gap_filling.pause_venue(db, "binance", NOW_US, "test")

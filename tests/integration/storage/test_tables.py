@@ -11,7 +11,7 @@ import pytest
 from ingestd.errors import DatabaseError, Reaction, copy_line, reaction_to
 from ingestd.status import MarketInfo
 from ingestd.storage import engine as engines
-from ingestd.storage import migrate, repository, retention, rollups
+from ingestd.storage import migrate, retention, rollups, symbols
 from ingestd.storage.database import Database
 from tests.integration.storage.test_candles import candles, store
 from tests.support.candles import BUCKETS, TradeRow, expected_candles
@@ -166,10 +166,10 @@ async def test_late_rows_reach_compressed_chunks(timescaledb_database: DatabaseF
 
 async def test_upsert_symbols(db: Database) -> None:
     perpetual = replace(MARKET, symbol="BTC/USDT:USDT", type="swap", min_amount=None)
-    assert await repository.upsert_symbols(db, [perpetual, MARKET]) == 2
-    assert await repository.upsert_symbols(db, [MARKET, perpetual]) == 0
-    assert await repository.upsert_symbols(db, [replace(MARKET, active=False), perpetual]) == 1
-    assert await repository.upsert_symbols(db, []) == 0
+    assert await symbols.upsert_symbols(db, [perpetual, MARKET]) == 2
+    assert await symbols.upsert_symbols(db, [MARKET, perpetual]) == 0
+    assert await symbols.upsert_symbols(db, [replace(MARKET, active=False), perpetual]) == 1
+    assert await symbols.upsert_symbols(db, []) == 0
     rows = await db.fetch("SELECT symbol, compact, status, price_precision FROM symbols ORDER BY symbol")
     assert [tuple(row.values()) for row in rows] == [
         ("BTC/USDT", "BTCUSDT", "inactive", 2),
@@ -180,7 +180,7 @@ async def test_upsert_symbols(db: Database) -> None:
 async def test_two_perpetuals_of_one_pair_have_names_of_their_own(db: Database) -> None:
     inverse = replace(MARKET, exchange="krakenfutures", symbol="BTC/USD:BTC", market_id="PI_XBTUSD", type="swap")
     linear = replace(inverse, symbol="BTC/USD:USD", market_id="PF_XBTUSD")
-    await repository.upsert_symbols(db, [inverse, linear])
+    await symbols.upsert_symbols(db, [inverse, linear])
     rows = await db.fetch("SELECT market_id, compact, dash FROM symbols ORDER BY market_id")
     assert [tuple(row.values()) for row in rows] == [
         ("PF_XBTUSD", "BTCUSD", "BTC-USD"),
@@ -293,6 +293,6 @@ async def test_mark_prices_come_and_go_with_their_migration(database: DatabaseFo
 )
 async def test_a_market_that_cannot_be_stored_empties_no_table(db: Database, bad: MarketInfo) -> None:
     sound = [replace(MARKET, symbol=f"C{number}/USDT", market_id=f"C{number}USDT") for number in range(20)]
-    assert await repository.upsert_symbols(db, [*sound[:7], bad, *sound[7:]]) == 20
+    assert await symbols.upsert_symbols(db, [*sound[:7], bad, *sound[7:]]) == 20
     rows = await db.fetch("SELECT symbol FROM symbols")
     assert {row["symbol"] for row in rows} == {market.symbol for market in sound}

@@ -12,8 +12,8 @@ from ingestd.config.models import RetentionConfig
 from ingestd.errors import ConfigError
 from ingestd.storage import candle_rebuild
 from ingestd.storage.candles import AGGREGATES, LEVELS, Level, interval_days, require_room
-from ingestd.storage.repository import decimals_of
 from ingestd.storage.rollups import bucket_window
+from ingestd.storage.symbols import decimals_of
 
 BY_NAME = {level.relation: level for level in LEVELS}
 NOW = datetime(2026, 11, 21, 3, 30, 30, tzinfo=UTC)
