@@ -2,7 +2,6 @@
 
 Messages name a market by Kraken's own name (`BTC/USD`), which is not REST's id (`XXBTZUSD`), and not always ccxt's
 symbol. The channel `instrument` lists the names of all markets; on each connection we look for ours in this list.
-
 A book has the requested depth. Kraken sends no removal of a level that falls below this depth, so the client must drop
 the level.
 """

@@ -29,7 +29,7 @@ from ingestd.storage.migrate import migrate
 Say = Callable[[str], None]
 
 _READY_S = 60.0
-_START_S = 300.0  # a busy machine takes tens of seconds to load the libraries
+START_S = 300.0  # a busy machine takes tens of seconds to load the libraries
 _POLL_S = 0.1
 _STOP_S = 30.0
 _NO_PROGRESS_S = 20.0  # if nothing arrives for this long, nothing more will
@@ -202,10 +202,10 @@ class Daemon:
 
     async def until_started(self) -> None:
         """Wait until the daemon's endpoint answers. Raises LabError if it ends before, or takes minutes."""
-        deadline_s = monotonic_s() + _START_S
+        deadline_s = monotonic_s() + START_S
         while await self._metrics() is None:
             if monotonic_s() > deadline_s:
-                raise LabError(f"the daemon has not started in {_START_S:g} s")
+                raise LabError(f"the daemon has not started in {START_S:g} s")
             await asyncio.sleep(_POLL_S)
 
     async def received(self) -> int:

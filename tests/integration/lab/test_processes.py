@@ -26,7 +26,7 @@ async def test_a_daemon_that_ends_before_it_has_started_is_not_waited_for(tmp_pa
 
 
 async def test_a_daemon_that_hangs_has_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_START_S", 0.0)
+    monkeypatch.setattr(processes, "START_S", 0.0)
     with pytest.raises(LabError, match=r"^the daemon has not started in 0 s\n"):
         async with processes.daemon(tmp_path, {"instance": {}}) as daemon:
             await daemon.until_started()

@@ -52,6 +52,7 @@ def config(broker: ApacheKafka, folder: Path, **changes: Any) -> KafkaConfig:
             "sasl_mechanism": "SCRAM-SHA-512",
             "username": "ingestd",
             "password_file": folder / "right",
+            "request_timeout_s": 60,  # a busy machine is slow at handshakes, and a timeout is no refusal
             **changes,
         },
     )
