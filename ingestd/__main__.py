@@ -1,6 +1,11 @@
-"""`python -m ingestd`."""
+"""`python -m ingestd`, and the console script `ingestd`."""
 
+import signal
 import sys
+
+# Before the imports, which take a moment: Ctrl-C ends the process silently, as SIGTERM does, not with a traceback.
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 try:
     from ingestd.cli import main
@@ -10,4 +15,5 @@ except ModuleNotFoundError as error:
     what = f"the Python package {error.name} is not installed"
     sys.exit(f"ingestd: {what}: install ingestd with its dependencies (pip install .)")
 
-main()
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,6 +83,8 @@ def init(exchanges: tuple[str, ...], symbols: tuple[str, ...], dsn: str, output:
     wanted = [symbol.strip() for listed in symbols for symbol in listed.split(",") if symbol.strip()]
     if symbols and not wanted:
         raise click.UsageError("--symbols names no symbol")
+    if output != _STANDARD_OUTPUT and (problem := _why_no_file(output)):
+        raise ConfigError([problem])
     if output != _STANDARD_OUTPUT and not force and os.path.lexists(output):
         raise click.UsageError(f"{output} exists: --force replaces it, --output names another file")
     text = _composed(tuple(dict.fromkeys(exchanges)) or ("binance",), wanted, dsn)
@@ -92,6 +95,19 @@ def init(exchanges: tuple[str, ...], symbols: tuple[str, ...], dsn: str, output:
     _write(Path(output), text, is_secret=MASK in shown(dsn), force=force)
     given = "" if Path(output).absolute() == DEFAULT_CONFIG else f" -c {output}"
     say(f"wrote {output}. Next: ingestd check{given}, ingestd migrate{given}, ingestd run{given}", err=True)
+
+
+def _why_no_file(output: str) -> Problem | None:
+    """Why there cannot be a file at this path; None if there can."""
+    if not output:
+        return Problem("--output", "names no file")
+    if os.path.isdir(output) or output.endswith("/"):
+        return Problem(output, "is a directory", hint=f"name a file in it: {Path(output) / 'ingestd.toml'}")
+    folder = os.path.dirname(output)
+    if folder and not os.path.lexists(folder):
+        hint = f"create it: mkdir -p {shlex.quote(folder)}"
+        return Problem(output, f"the folder {folder} does not exist", hint=hint)
+    return None
 
 
 def _composed(exchanges: Sequence[str], wanted: Sequence[str], dsn: str) -> str:

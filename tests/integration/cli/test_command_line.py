@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,25 @@ def test_ctrl_c_before_a_command_listens_ends_it_as_sigterm_does() -> None:
             [sys.executable, "-c", program.replace("{}", number.name)], capture_output=True, text=True, timeout=60
         )
         assert (result.returncode, result.stdout, result.stderr) == (-number, "", "")
+
+
+@pytest.mark.parametrize("package", ["ingestd.cli", "click", "ingestd.failpoints"])
+@pytest.mark.parametrize(
+    "start", ["runpy.run_module('ingestd', run_name='__main__')", "from ingestd.__main__ import main"]
+)
+def test_ctrl_c_during_the_first_imports_ends_a_command_by_the_signal(start: str, package: str) -> None:
+    """By `python -m ingestd`, and by the console script, which imports `main`."""
+    program = (
+        "import os, runpy, signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "class Importing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {package!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+        f"sys.meta_path.insert(0, Importing())\n{start}\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout, result.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_the_console_script_is_the_one_that_covers_the_first_imports() -> None:
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["scripts"] == {"ingestd": "ingestd.__main__:main"}

@@ -108,6 +108,23 @@ def test_standard_output_gets_the_file_and_nothing_else(here: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_said(here: Path) -> None:
-    result = init("-o", str(here / "none" / "ingestd.toml"))
+    file, folder = here / "none" / "ingestd.toml", here / "none"
+    result = init("-o", str(file))
     assert isinstance(result.exception, ConfigError)
-    assert "No such file or directory" in str(result.exception)
+    assert str(result.exception) == f"{file}: the folder {folder} does not exist; create it: mkdir -p {folder}"
+
+
+@pytest.mark.parametrize("force", [(), ("--force",)])
+@pytest.mark.parametrize("name", [".", "..", "/", "folder", "folder/", "none/"])
+def test_a_directory_is_not_replaced(name: str, force: tuple[str, ...], here: Path) -> None:
+    (here / "folder").mkdir()
+    result = init("-o", name, *force)
+    assert isinstance(result.exception, ConfigError)
+    assert str(result.exception).startswith(f"{name}: is a directory; ")
+    assert [entry.name for entry in here.iterdir()] == ["folder"]
+
+
+def test_no_name_of_a_file_is_refused(here: Path) -> None:
+    result = init("-o", "", "--force")
+    assert str(result.exception) == "--output: names no file"
+    assert list(here.iterdir()) == []
