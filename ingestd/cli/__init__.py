@@ -123,7 +123,10 @@ def report(error: Exception) -> int:
         for line in (redact(str(leaf)).rstrip("\n") or type(leaf).__name__).split("\n"):
             say(f"ingestd: {line}", err=True)
         if isinstance(leaf, ConfigError) and leaf.file is not None:
-            say(f"ingestd: {counted(len(leaf.problems), 'mistake')} in {leaf.file}", err=True)
+            of_variables = sum(problem.path.startswith("INGESTD_") for problem in leaf.problems)
+            counts = ((len(leaf.problems) - of_variables, leaf.file), (of_variables, "the environment"))
+            places = [f"{counted(count, 'mistake')} in {place}" for count, place in counts if count]
+            say(f"ingestd: {', '.join(places)}", err=True)
     return EXIT_USAGE if any(isinstance(leaf, ConfigError) for leaf in leaves) else EXIT_FAILED
 
 

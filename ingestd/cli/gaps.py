@@ -12,10 +12,10 @@ from pathlib import Path
 import click
 import orjson
 
+from ingestd.cli.loading import load_for_database
 from ingestd.cli.options import HOW_TO_WRITE_A_TIME, Integer, config_option, json_option, moment
 from ingestd.cli.say import counted, say, say_json
 from ingestd.cli.signals import run_to_its_end
-from ingestd.config import loading as configuration
 from ingestd.config.messages import nearest
 from ingestd.config.models import Config
 from ingestd.config.values import is_pattern
@@ -81,7 +81,7 @@ def gaps(
     """
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude each other")
-    config = configuration.load(config_file)
+    config = load_for_database(config_file)
     choice = GapChoice(open_only, exchange, symbol, since)
     rows, counts, none = run_to_its_end(_read(config, choice, limit))
     now = datetime.now(UTC)

@@ -24,7 +24,16 @@ _PLACE = re.compile(r"^feeds\[(\d+)\](?:\.(\w+))?(?:\[(\d+)\])?")
 
 def load_checked(config_file: Path) -> Config:
     """Load the configuration and check it against what the exchanges offer. Raises ConfigError with every mistake."""
-    config, problems = _check_file(config_file)
+    config, problems = _check_file(config_file, lambda config: _check_values(config, by_cached_lists=False))
+    if problems or config is None:
+        raise ConfigError(problems, config_file)
+    return config
+
+
+def load_for_database(config_file: Path) -> Config:
+    """Load the configuration, and check of its values only the connection string. Raises ConfigError with every
+    mistake."""
+    config, problems = _check_file(config_file, _check_database)
     if problems or config is None:
         raise ConfigError(problems, config_file)
     return config
@@ -35,7 +44,7 @@ def load_runnable(config_file: Path, role: str | None = None, *, by_cached_lists
 
     `by_cached_lists`: check symbols against the market lists that a daemon cached. A daemon itself asks the venue.
     """
-    config, problems = _check_file(config_file, by_cached_lists=by_cached_lists)
+    config, problems = _check_file(config_file, lambda config: _check_values(config, by_cached_lists=by_cached_lists))
     if config is not None:
         if role is not None:
             config = config.model_copy(update={"instance": config.instance.model_copy(update={"role": role})})
@@ -45,22 +54,31 @@ def load_runnable(config_file: Path, role: str | None = None, *, by_cached_lists
     return config
 
 
-def _check_file(config_file: Path, *, by_cached_lists: bool = False) -> tuple[Config | None, list[Problem]]:
+def _check_file(
+    config_file: Path, check_values: Callable[[Config], Iterable[Problem]]
+) -> tuple[Config | None, list[Problem]]:
     """Return the configuration, if valid, and all mistakes. Raises ConfigError if the file is missing or not TOML."""
     document = configuration.read(config_file)
     config, problems = configuration.examine(document, os.environ, base=config_file.parent)
     if config is not None:
-        return config, [*problems, *_check_values(config, by_cached_lists)]
+        return config, configuration.by_variable([*problems, *check_values(config)], os.environ)
     sound, beyond_repair = _without_mistakes(document, problems)
     if sound is None:
-        return None, problems
+        return None, configuration.by_variable(problems, os.environ)
     known = {problem.path for problem in problems}
-    also = (_as_written(problem, document) for problem in _check_values(sound, by_cached_lists))
+    also = (_as_written(problem, document) for problem in check_values(sound))
     more = [problem for problem in also if problem.path not in known and not problem.path.startswith(beyond_repair)]
-    return None, [*_with_nearest_exchange(problems), *more]
+    return None, configuration.by_variable([*_with_nearest_exchange(problems), *more], os.environ)
 
 
-def _check_values(config: Config, by_cached_lists: bool) -> Iterator[Problem]:
+def _check_database(config: Config) -> Sequence[Problem]:
+    from ingestd.storage.dsn import describe_target
+
+    database = config.database
+    return () if database is None else _raised_by(lambda: describe_target(database.resolved_dsn()))
+
+
+def _check_values(config: Config, *, by_cached_lists: bool) -> Iterator[Problem]:
     """Find the mistakes that remain in a configuration whose values are each valid."""
     from ingestd.sinks.base import setup_of
     from ingestd.storage.candles import require_room

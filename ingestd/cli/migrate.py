@@ -8,10 +8,10 @@ from typing import TypeVar
 
 import click
 
+from ingestd.cli.loading import load_for_database
 from ingestd.cli.options import Integer, found, later_config_option
 from ingestd.cli.say import say
 from ingestd.cli.signals import run_to_its_end
-from ingestd.config import loading as configuration
 from ingestd.config.models import Config
 from ingestd.storage import migrate as migrations
 from ingestd.storage.access import DatabaseAccess
@@ -38,7 +38,7 @@ def migrate(context: click.Context, config_file: Path | None, dry_run: bool, eng
         if dry_run or engine != "auto":
             raise click.UsageError(f"{context.invoked_subcommand} takes neither --dry-run nor --engine")
         return
-    config = configuration.load(found(config_file))
+    config = load_for_database(found(config_file))
     choice: EngineChoice = engine  # type: ignore[assignment] # click.Choice lets only these through
     if dry_run:
         say(_with_database(config, lambda db: migrations.plan(db, config, engine=choice)) or "-- nothing to do")
@@ -52,7 +52,7 @@ def migrate(context: click.Context, config_file: Path | None, dry_run: bool, eng
 @click.pass_obj
 def status(of_group: Path | None, config_file: Path | None) -> None:
     """List every migration and when it was applied."""
-    config = configuration.load(found(config_file or of_group))
+    config = load_for_database(found(config_file or of_group))
     for line in _with_database(config, migrations.status):
         applied = "not applied" if line.applied_at is None else f"applied {line.applied_at:%Y-%m-%d %H:%M:%S}Z"
         say(f"{line.version:04d} {line.name:30} {applied}{line.note and f' ({line.note})'}")
@@ -65,7 +65,7 @@ def status(of_group: Path | None, config_file: Path | None) -> None:
 @click.pass_obj
 def down(of_group: Path | None, config_file: Path | None, target: int, yes: bool) -> None:
     """Undo migrations, newest first."""
-    config = configuration.load(found(config_file or of_group))
+    config = load_for_database(found(config_file or of_group))
     if not yes:
         click.confirm(f"Undo every migration above {target}? The data in what they created is lost.", abort=True)
     done = _with_database(config, lambda db: migrations.down(db, target))

@@ -7,8 +7,10 @@ Loading opens no socket and does not stop at the first mistake: `ConfigError` ca
 from __future__ import annotations
 
 import os
+import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +34,11 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
     into `symbols`.
     """
     document = read(path)
+    environ = os.environ if environ is None else environ
     try:
-        return parse(document, os.environ if environ is None else environ, base=path.parent)
+        return parse(document, environ, base=path.parent)
     except ConfigError as error:
-        raise ConfigError(error.problems, path) from error
+        raise ConfigError(by_variable(error.problems, environ), path) from error
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -75,6 +78,18 @@ def examine(
     return config, [*problems, *overlaps(config.feeds)]
 
 
+def by_variable(problems: Iterable[Problem], environ: Mapping[str, str]) -> list[Problem]:
+    """Name the environment variable instead of the key path where the value is the variable's."""
+    variables = {f"{section}.{key}": name for name, section, key, _ in _overrides(environ)}
+    named = []
+    for problem in problems:
+        key = re.match(r"\w+\.\w+", problem.path)
+        if key is not None and key[0] in variables:
+            problem = replace(problem, path=variables[key[0]] + problem.path[key.end() :])
+        named.append(problem)
+    return named
+
+
 def deprecated(config: Config) -> list[Problem]:
     """List a note for each option of the file that is accepted but no longer has an effect."""
     notes = []
@@ -97,24 +112,28 @@ def _hide_secrets(config: Config) -> None:
 
 
 def _apply_environment(document: dict[str, Any], environ: Mapping[str, str], problems: list[Problem]) -> None:
-    for name, text in sorted(environ.items()):
-        if not name.startswith(ENV_PREFIX):
-            continue
-        if "__" not in name:
+    for name in sorted(environ):
+        if name.startswith(ENV_PREFIX) and "__" not in name:
             problems += _with_one_underscore(name)
-            continue
-        section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
-        field = Config.model_fields.get(section)
-        if field is None or section == "feeds":
+    for name, section, key, text in _overrides(environ):
+        if section not in Config.model_fields or section == "feeds":
             sections = [known for known in Config.model_fields if known != "feeds"]
             hint = nearest(section, sections)
             problems.append(Problem(name, "names no section that can be overridden", repr(section), hint))
             continue
-        known_keys = options_of(field)
-        key = next((known for known in known_keys if known.lower() == key), key)
         target = document.setdefault(section, {})
         if isinstance(target, dict):
             target[key] = _environment_value(text)
+
+
+def _overrides(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield name, section, key and text of each environment variable with two underscores."""
+    for name, text in sorted(environ.items()):
+        if name.startswith(ENV_PREFIX) and "__" in name:
+            section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
+            field = Config.model_fields.get(section)
+            known_keys = options_of(field) if field is not None else ()
+            yield name, section, next((known for known in known_keys if known.lower() == key), key), text
 
 
 def _with_one_underscore(name: str) -> Iterator[Problem]:

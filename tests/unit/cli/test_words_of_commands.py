@@ -155,6 +155,39 @@ def test_one_underscore_in_the_place_of_two(
     assert "CANARY" not in err
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("INGESTD_HTTP__LISTN", "x", 'unknown key; did you mean "listen"?'),
+        ("INGESTD_HTTP__LISTEN", "nonsense", "must be"),
+        ("INGESTD_DATABASE__DSN", "mysql://h/d", "is neither"),
+    ],
+)
+def test_a_mistake_in_a_variable_is_not_counted_as_one_of_the_file(
+    told: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    code, _, err = told("check", "-c", write(tmp_path, SINK + FEED))
+    assert code == 2
+    lines = err.splitlines()
+    assert lines[0].startswith(f"ingestd: {variable}: {said}")
+    assert lines[1:] == ["ingestd: 1 mistake in the environment"]
+    file = write(tmp_path, SINK + FEED + "[lgo]\n[intake]\nlinger_ms = 0\n")
+    _, _, err = told("check", "-c", file)
+    assert f"ingestd: {variable}: {said}" in err
+    assert err.splitlines()[-1] == f"ingestd: 2 mistakes in {file}, 1 mistake in the environment"
+
+
+@pytest.mark.parametrize("command", [["check"], ["migrate"], ["migrate", "status"], ["gaps"]])
+def test_every_mistake_of_the_database_is_told_at_once(told: Any, tmp_path: Path, command: list[str]) -> None:
+    file = write(tmp_path, '[database]\ndsn = "postgres//x"\nflush_ms = "abc"\nfoo = 1\n' + FEED)
+    code, _, err = told(*command, "-c", file)
+    assert code == 2
+    for key in ("dsn", "flush_ms", "foo"):
+        assert f"ingestd: database.{key}: " in err
+    assert err.splitlines()[-1] == f"ingestd: 3 mistakes in {file}"
+
+
 # cryptofeed's ids are those of its defines.py.
 @pytest.mark.parametrize(
     ("name", "meant"),

@@ -193,6 +193,25 @@ class TestEnvironment:
     def test_an_unknown_key_is_a_mistake(self) -> None:
         assert [problem.path for problem in problems_of({}, {"INGESTD_HTTP__LISTN": "x"})] == ["http.listn"]
 
+    @pytest.mark.parametrize(
+        ("name", "text", "path"),
+        [
+            ("INGESTD_HTTP__LISTN", "x", "INGESTD_HTTP__LISTN"),
+            ("INGESTD_HTTP__LISTEN", "nonsense", "INGESTD_HTTP__LISTEN"),
+            ("INGESTD_Kafka__Bootstrap_Servers", "[1, true]", "INGESTD_Kafka__Bootstrap_Servers[1]"),
+            ("INGESTD_INTAKE__WHEN_FULL", '{trades = "x"}', "INGESTD_INTAKE__WHEN_FULL.trades"),
+        ],
+    )
+    def test_a_mistake_in_a_variable_is_named_by_the_variable(
+        self, name: str, text: str, path: str, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "ingestd.toml"
+        file.write_text("[log]\nlevel = 1\n", encoding="utf-8")
+        with pytest.raises(ConfigError) as caught:
+            load(file, {name: text})
+        paths = {problem.path for problem in caught.value.problems}
+        assert paths - {"INGESTD_Kafka__Bootstrap_Servers[0]"} == {path, "log.level"}
+
     @pytest.mark.parametrize("name", ["INGESTD", "INGESTD_HOME", "PATH", "XINGESTD_HTTP__LISTEN"])
     def test_other_variables_are_not_ours(self, name: str) -> None:
         assert parse({}, {name: "x"}) == parse({}, {})
