@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 from urllib.parse import quote, unquote
 
-from ingestd.config.secrets import MASK, hide
+from ingestd.config.secrets import MASK, hide, why_doubtful
 from ingestd.config.values import is_address
 from ingestd.errors import ConfigError, Problem
 
@@ -123,7 +123,12 @@ def shown(text: str) -> str:
 
 
 def masked_if_doubtful(value: str) -> str:
-    """A user's name or another value, masked if it may contain a password (`user:password`) and is no IPv6 address."""
+    """A user's name or another value, masked if it may contain a password (`user:password`, `user password=…`).
+
+    An IPv6 address is shown.
+    """
+    if why_doubtful(value) is not None:
+        return MASK
     return MASK if ":" in value and not is_address(value.split(",")[0]) else value
 
 
@@ -165,6 +170,8 @@ def mistakes(parameters: Mapping[str, str]) -> Iterator[str]:
             yield f"{name} has a NUL or half a surrogate pair in it: no value can have that"
         elif name in _CHOICES and value not in _CHOICES[name][0]:
             yield f"{name} {_CHOICES[name][1]}"
+        elif name not in _SECRET and (doubt := why_doubtful(value)) is not None:
+            yield f"{name} {doubt}"
     if "connect_timeout" in parameters and _NUMBER.fullmatch(parameters["connect_timeout"]) is None:
         yield "connect_timeout must be a whole number of seconds"
     yield from _mistakes_of_hosts(parameters)

@@ -10,9 +10,16 @@ from ingestd.config.urls import split_url
 
 MASK: Final = "***"
 
+# What ends before a name although its last character is a letter or a digit: an escape of repr or JSON (\n, \x1b,
+# \u00a0), of a URL (%C2%A0), of a terminal's colour (ESC[31m).
+_AFTER_ESCAPE: Final = (
+    r"(?<=\\[abefnrtv])|(?<=\\[0-7]{3})|(?<=\\x[0-9a-f]{2})|(?<=\\u[0-9a-f]{4})|(?<=\\U[0-9a-f]{8})|(?<=%[0-9a-f]{2})"
+    r"|(?<=[\[;]\dm)|(?<=[\[;]\d\dm)"
+)
 SECRET_NAME: Final = (
-    r"(?:(?<![A-Za-z0-9])|(?-i:(?<=[a-z])(?=[A-Z])))"  # a separate word, also in camel case: clientSecret
-    r"(?:ssl)?(?:pass(?:word|wd|phrase)|pwd|secret|credentials?|private[-_]?key|authorization"
+    # a separate word, also in camel case (clientSecret), or after an escape; first the initials, which are quickly told
+    rf"(?=[pscalt])(?:(?<![A-Za-z0-9])|(?-i:(?<=[a-z])(?=[A-Z]))|{_AFTER_ESCAPE})"
+    r"(?:ssl|pg)?(?:pass(?:word|wd|phrase)|pwd|secret|credentials?|private[-_]?key|authorization"
     r"|(?:api|access|secret|listen)[-_]?(?:key|secret|sign|token|passphrase)|token|signature|sign)"
 )
 _SECRET_KEY = re.compile(rf"{SECRET_NAME}$", re.IGNORECASE)
@@ -23,14 +30,36 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _USER_PART = re.compile(
     r"\b((?:postgres(?:ql)?|rediss?|valkeys?|amqps?|mongodb)(?:\+\w+)?://)(\S*)@|(://)([^\s/]*)@", re.IGNORECASE
 )
-_ENCODED_NAME = re.compile(r"(?<![\w.%-])([\w.-]*%[\w.%-]+)=[^\s&]+")
+_ENCODED_WORD = re.compile(r"(?<![\w.%-])[\w.-]*%[^\s&]+")
+_EQUALS: Final = r"%(?:25)*3[DA]"  # `=` or `:` as a URL spells it, even twice encoded
+_ENCODED_EQUALS = re.compile(rf"=|{_EQUALS}", re.IGNORECASE)
+_INVISIBLE = r"\u200b\u2060\ufeff"  # of no width, but they end a word as a blank does
+# Blanks between a name and its `=`: written as such, escaped or percent-encoded.
+_GAP: Final = (
+    rf"(?:[\s{_INVISIBLE}]|\\(?:[nrtfv]|x[0-9a-f]{{2}}|u[0-9a-f]{{4}})"
+    r"|%(?:25)*(?:20|09|0[AD]|C2%A0|E3%80%80|E2%80%[0-9A-F]{2}))*"
+)
+_NAMED: Final = rf"""{SECRET_NAME}(?:\\*["'])?{_GAP}"""
+_NAMED_IN_VALUE = re.compile(rf"{_NAMED}(?:=|%(?:25)*3D)", re.IGNORECASE)
+_BLANK_OUTSIDE_ASCII = re.compile(rf"[^\S\x00-\x7f]|[{_INVISIBLE}\u180e]")
+_TEXT_IN_QUOTES: Final = r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'"""
 # "database.password: unknown key" is a message about the key, not a password.
 _NO_SENTENCE = r"(?!(?-i:unknown key|cannot be|must be|is (?:missing|empty|no|not))\b)"
 _REDACTIONS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE), rf"\1 {MASK}"),
     (re.compile(
-        rf"""({SECRET_NAME}["']?\s*[=:]\s*){_NO_SENTENCE}(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s&,;"'()}}\]]+)""",
+        rf"""({_NAMED}(?:[=:]|{_EQUALS}){_GAP}){_NO_SENTENCE}(?:{_TEXT_IN_QUOTES}|\\+["'][^"']*|[^\s&,;"'()}}\]]+)""",
         re.IGNORECASE), rf"\1{MASK}"),
+    # An option of a command line, also in a list of its words: --password X.
+    (re.compile(
+        rf"""((?<![\w-])-{{1,2}}(?!-|no-)[\w-]*{SECRET_NAME}(?:["'],)?\s+)(?!["']?--){_NO_SENTENCE}"""
+        rf"""(?:{_TEXT_IN_QUOTES}|[^\s"'()\]]+)""",
+        re.IGNORECASE), rf"\1{MASK}"),
+    # Redis' commands AUTH X and AUTH user X, but not a sentence with the word.
+    (re.compile(
+        r"""\b(AUTH(?:["'],)?\s+)"""
+        r"(?!<|(?:is|was|has|called|command|failed|required|needed|error|with|without|and|or|to)\b)"
+        r"""b?["']?[^\s"']+(?:(?:["'],)?\s+b?["']?[^\s"')\]]+)?"""), rf"\1{MASK}"),
 )  # fmt: skip
 
 # Masking "a" or "market" everywhere would make the log unreadable: such a password is masked only beside its key.
@@ -56,7 +85,7 @@ def redact(text: str) -> str:
     for secret in sorted(hidden, key=len, reverse=True):
         text = text.replace(secret, MASK)
     text = _USER_PART.sub(_without_password, text)
-    text = _ENCODED_NAME.sub(_without_encoded, text)
+    text = _ENCODED_WORD.sub(_without_encoded, text)
     for pattern, replacement in _REDACTIONS:
         text = pattern.sub(replacement, text)
     return text
@@ -65,6 +94,19 @@ def redact(text: str) -> str:
 def is_secret_name(name: str) -> bool:
     """Whether this is the name of a secret: `password`, `apiKey`, `X-MBX-APIKEY`."""
     return _SECRET_KEY.search(name) is not None
+
+
+def why_doubtful(value: str) -> str | None:
+    """Say why a user's name or another value that is no secret may have swallowed one; None if it does not look so.
+
+    A blank outside ASCII, as copied from a web page, ends no word: the password of `user=u password=x` becomes a part
+    of the user's name.
+    """
+    if _NAMED_IN_VALUE.search(value) is not None:
+        return "has the name of a secret and = in it: put an ordinary space before that name"
+    if _BLANK_OUTSIDE_ASCII.search(value) is not None:
+        return "has a blank in it that is not ASCII, as web pages have: write an ordinary space"
+    return None
 
 
 def shown_url(url: str) -> str:
@@ -138,4 +180,9 @@ def _without_password(match: re.Match[str]) -> str:
 
 
 def _without_encoded(match: re.Match[str]) -> str:
-    return f"{match[1]}={MASK}" if is_secret_name(unquote(match[1])) else match[0]
+    word, start = match[0], 0
+    for equals in _ENCODED_EQUALS.finditer(word):
+        if equals.end() < len(word) and is_secret_name(unquote(word[start : equals.start()])):
+            return word[: equals.end()] + MASK
+        start = equals.end()
+    return word

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from ingestd.config.dsn import changed, shown
+from ingestd.config.secrets import why_doubtful
 from ingestd.config.section import MayHoldSecret, Section
 from ingestd.config.values import KAFKA_NAME, FilePath, Seconds, SizeBytes, read_password, read_secret
 
@@ -22,6 +23,13 @@ def require_broker(server: str) -> str:
 
 
 Broker = Annotated[str, AfterValidator(require_broker)]
+
+
+def require_user(name: str) -> str:
+    """Return a user's name. Raises ValueError, without quoting it, if it may have a password in it."""
+    if (doubt := why_doubtful(name)) is not None:
+        raise ValueError(doubt)
+    return name
 
 
 class DatabaseConfig(Section):
@@ -82,7 +90,7 @@ class KafkaConfig(Section):
     certificate_file: FilePath | None = None
     key_file: FilePath | None = None
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
-    username: str | None = None
+    username: Annotated[str | None, MayHoldSecret(), AfterValidator(lambda name: name and require_user(name))] = None
     password_file: FilePath | None = None
 
     @model_validator(mode="after")

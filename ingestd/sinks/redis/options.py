@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Literal
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from pydantic import AfterValidator, Field
 
+from ingestd.config.secrets import is_secret_name, why_doubtful
 from ingestd.config.section import MayHoldSecret, Section
 from ingestd.config.urls import split_url
 from ingestd.config.values import FilePath, Seconds, SizeBytes, read_password
@@ -50,6 +51,9 @@ def require_redis_url(url: str) -> str:
         raise ValueError("has an @ or a blank that may be in the password: write @ as %40, / as %2F, a blank as %20")
     if parts.fragment:
         raise ValueError("has a #: write it as %23")
+    user, _, hosts = parts.netloc.rpartition("@")
+    for place, value in (("user", user.partition(":")[0]), ("host", hosts), ("path", parts.path)):
+        _require_no_secret_within(place, unquote(value))
     kind = parts.scheme.partition("+")[2]
     if not kind and parts.scheme != "unix" and re.fullmatch(r"/?|/\d{1,6}", parts.path) is None:
         raise ValueError("must end with the database's number, such as redis://localhost:6379/0")
@@ -75,6 +79,13 @@ def _require_redis_option(name: str, value: str, *, tls: bool) -> None:
         raise ValueError(f"has {name}, which needs rediss://")
     if re.fullmatch(pattern, value) is None:
         raise ValueError(f"has a value of {name} that is not allowed")
+    if not is_secret_name(name):
+        _require_no_secret_within(name, value)
+
+
+def _require_no_secret_within(place: str, value: str) -> None:
+    if (doubt := why_doubtful(value)) is not None:
+        raise ValueError(f"is doubtful: its {place} {doubt}")
 
 
 class RedisConfig(Section):

@@ -15,6 +15,7 @@ from ingestd.cli import main
 from ingestd.config.models import LogConfig
 from ingestd.config.secrets import redact
 from ingestd.config.toml_text import to_toml
+from ingestd.errors import ConfigError
 from ingestd.ops import logs
 from ingestd.storage.dsn import describe_target
 from tests.unit.config.test_dsn import CANARY, FORMS
@@ -29,6 +30,7 @@ COMMANDS = [
     ["gaps"],
 ]
 FEED = {"exchange": "binance", "symbols": ["BTC/USDT"], "channels": ["trades"]}
+SASL = {"sasl_mechanism": "PLAIN", "password_file": __file__}
 BASE: dict[str, Any] = {"kafka": {}, "feeds": [FEED]}
 
 Command = Callable[..., tuple[int, str]]
@@ -89,6 +91,20 @@ def test_no_command_shows_the_password_of_a_dsn(command: Command, form: str) -> 
         {"redis": {"url": f"redis://h:6379/0?pasword={CANARY}"}},
         {"redis": {"url": f"redis+sentinel://u:{CANARY}@h:1,g:2"}},
         {"redis": f"redis://:{CANARY}@h:6379/0"},
+        {"redis": {"url": f"redis://u%C2%A0password%3D{CANARY}@h:6379/0"}},
+        {"redis": {"url": f"redis://u%C2%A0password%3D{CANARY}:p@h:6379/0"}},
+        {"redis": {"url": f"redis://u\u00a0password={CANARY}@h:6379/0"}},
+        {"redis": {"url": f"redis://u\u200bpassword={CANARY}:p@h:6379/0"}},
+        {"redis": {"url": f"redis://h%C2%A0password%3D{CANARY}:6379/0"}},
+        {"redis": {"url": f"redis://h:6379/0?username=u%C2%A0password%3D{CANARY}"}},
+        {"redis": {"url": f"redis://h:6379/0?client_name=u%E3%80%80password%3D{CANARY}"}},
+        {"redis": {"url": f"redis+sentinel://h:1,g:2/master%C2%A0password%3D{CANARY}"}},
+        {"redis": {"url": f"unix:///run/redis.sock%C2%A0password%3D{CANARY}"}},
+        {"kafka": {**SASL, "username": f"u\u00a0password={CANARY}"}},
+        {"kafka": {**SASL, "username": f"u password={CANARY}"}},
+        {"kafka": {"sasl_mechanism": f"PLAIN\u00a0password={CANARY}", "username": "u"}},
+        {"kafka": {"group_id": f"g\u00a0password={CANARY}"}},
+        {"kafka": {"bootstrap_servers": [f"h:9092\u00a0password={CANARY}"]}},
         {"kafka": {"bootstrap_servers": [f"u:{CANARY}@h:9092"]}},
         {"kafka": {"bootstrap_servers": [f"SASL_SSL://u:{CANARY}@h:9092"]}},
         {"kafka": {"bootstrap_servers": f"u:{CANARY}@h:9092"}},
@@ -156,3 +172,28 @@ def test_a_secret_of_the_environment_or_a_file_is_hidden(tmp_path: Path, monkeyp
         structlog.get_logger().exception("failed", error="Of-The-File")
     assert "Of-The" not in stream.getvalue()
     assert json.loads(stream.getvalue())["error"] == "***"
+
+
+@pytest.mark.parametrize("variable", ["PGUSER", "PGDATABASE"])
+@pytest.mark.parametrize("blank", ["\u00a0", "\u3000", " "])
+def test_a_password_within_a_variable_is_refused(variable: str, blank: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, f"u{blank}password={CANARY}")
+    with pytest.raises(ConfigError, match="has the name of a secret") as refused:
+        describe_target("postgresql://h")
+    assert CANARY not in str(refused.value)
+
+
+def test_a_service_with_a_password_within_a_value_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "service.conf"
+    file.write_text(f"[s]\nhost=h\nuser=u\u00a0password={CANARY}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="user has the name of a secret") as refused:
+        describe_target(f"service=s servicefile={file}")
+    assert CANARY not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", [f"u\u00a0password={CANARY}", f"u\u3000{CANARY}", f"u PGPASSWORD={CANARY}"])
+def test_the_account_and_a_target_are_masked_in_doubt(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: name)
+    for variable in ("PGUSER", "PGDATABASE"):
+        monkeypatch.delenv(variable, raising=False)
+    assert str(describe_target("postgresql://h")).endswith("database '***', user '***'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -92,6 +93,28 @@ FORMS = [
     "host=127.0.0.1 port=1 password='x {}",
     "host=127.0.0.1 port=1 PASSWORD={}",
     "host=127.0.0.1 port=1 user=u:{}",
+    "host=127.0.0.1 port=1 dbname=db user=u\u00a0password={}",
+    "host=127.0.0.1 port=1 user=u dbname=db\u3000password={}",
+    "host=127.0.0.1 port=1 user=u application_name=x\u00a0password={}",
+    "host=127.0.0.1 port=1 user=u application_name=x\u2003PGPASSWORD={}",
+    "host=127.0.0.1 port=1 dbname=db user=u\u200bpassword={}",
+    "host=127.0.0.1 port=1 dbname=db user=u\x1cpassword={}",
+    "host=127.0.0.1 port=1 dbname=db user=u\u00a0--password\u00a0{}",
+    "host=127.0.0.1 port=1 dbname=db user='u password = {}'",
+    "host=127.0.0.1 port=1 dbname=db user=u,password={}",
+    "host=/tmp\u00a0password={} user=u dbname=db",
+    "host=127.0.0.1\u00a0password={} port=1 user=u dbname=db",
+    "host=127.0.0.1 port=1\u00a0password={} user=u dbname=db",
+    "host=127.0.0.1 port=1 user=u dbname=db sslmode=disable\u00a0password={}",
+    "host=127.0.0.1 port=1 user=u\u00a0password\u00a0={}",
+    "postgresql://u%C2%A0password%3D{}@127.0.0.1:1/db",
+    "postgresql://u%20password%3D{}@127.0.0.1:1/db",
+    "postgresql://u%0Apassword%253D{}@127.0.0.1:1/db",
+    "postgresql://u\u200bpassword={}@127.0.0.1:1/db",
+    "postgresql://u&password={}@127.0.0.1:1/db",
+    "postgresql://u@127.0.0.1:1/db%E3%80%80password%3D{}",
+    "postgresql://u@127.0.0.1:1/db&password%3D{}",
+    "postgresql://u@127.0.0.1:1/db?application_name=x%C2%A0password%3D{}",
     "host=u:{}@127.0.0.1",
     "host=127.0.0.1 dbname=postgresql://u:{}@h/db",
     "{}",
@@ -164,3 +187,38 @@ def test_what_is_refused_is_named(query: str, words: str) -> None:
 def test_a_number_behind_a_blank_that_is_none_to_c_is_refused(name: str, blank: str) -> None:
     with pytest.raises(ConfigError):
         config_dsn.read(f"host=h {name}='{blank}5432'")
+
+
+@pytest.mark.parametrize("name", ["user", "dbname", "application_name", "passfile", "service", "sslkey"])
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("u\u00a0x", "has a blank in it that is not ASCII"),
+        ("u\u3000x", "has a blank in it that is not ASCII"),
+        ("u\x85x", "has a blank in it that is not ASCII"),
+        ("u\u200bx", "has a blank in it that is not ASCII"),
+        ("u\u00a0password=x", "has the name of a secret and = in it"),
+        ("u token=x", "has the name of a secret and = in it"),
+        ("u;PGPASSWORD=x", "has the name of a secret and = in it"),
+    ],
+)
+def test_a_value_that_may_have_swallowed_a_password_is_refused_by_name(name: str, value: str, words: str) -> None:
+    for text in (f"host=h {name}='{value}'", f"postgresql://h/?{name}={quote(value)}"):
+        with pytest.raises(ConfigError, match=f"{name} {words}") as refused:
+            config_dsn.read(text)
+        assert value not in str(refused.value)
+        assert config_dsn.shown(text) == "***"
+
+
+@pytest.mark.parametrize("password", ["a\u00a0b", "a\u3000password=b", "token=x"])
+def test_a_password_may_be_any_text(password: str) -> None:
+    for text in (f"host=h password='{password}'", f"postgresql://u:{quote(password)}@h/db"):
+        assert config_dsn.read(text)["password"] == password
+        assert password not in config_dsn.shown(text)
+
+
+@pytest.mark.parametrize("value", ["my app", "gr\u00fc\u00dfe", "\u5e02\u5834", "app=1", "my_token", "compass=n"])
+def test_other_values_are_read_and_shown(value: str) -> None:
+    text = f"host=h user=u application_name='{value}'"
+    assert config_dsn.read(text)["application_name"] == value
+    assert quote(value) in config_dsn.shown(text)

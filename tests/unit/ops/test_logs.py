@@ -8,6 +8,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import structlog
@@ -125,6 +126,7 @@ class TestForm:
         assert "Traceback" in stream.getvalue()
 
 
+BLANKS = ["\n", "\t", "\r", "\x0b", "\x0c", "\x1b", "\x1c", "\x85", "\xa0", "\u2003", "\u3000", "\u200b", "\ufeff"]
 SECRET_TEXTS = [
     f"postgresql://ingestd:{CANARY}@db:5432/market",
     f"postgres://ingestd:{CANARY}/with@at@db/market",
@@ -146,6 +148,34 @@ SECRET_TEXTS = [
     f"{{'clientSecret': '{CANARY}'}}",
     f"Authorization: Bearer {CANARY}",
     f"token={CANARY}",
+    *(repr(f"{blank}password={CANARY}") for blank in BLANKS),
+    *(json.dumps(f"{blank}password={CANARY}") for blank in BLANKS),
+    *(f"user=u{quote(blank)}password%3D{CANARY}" for blank in BLANKS),
+    *(f"user=u{blank}password{blank}={blank}{CANARY}" for blank in BLANKS if blank.isspace()),
+    repr(f"\ttoken: {CANARY}"),
+    repr(f"\x1bapiKey={CANARY}"),
+    repr(f"password\u00a0={CANARY}"),
+    repr(f"password=\u00a0{CANARY}"),
+    f"\\033secret={CANARY}",
+    f"\x1b[31mpassword={CANARY}\x1b[0m",
+    json.dumps(json.dumps({"apiKey": CANARY})),
+    f"postgresql://u%C2%A0password%3D{CANARY}@db/market",
+    f"postgresql://db/market?application_name=x%20password%3d{CANARY}",
+    f"u%C2%A0password%253D{CANARY}",
+    f"x%0Atoken%3A%20{CANARY}",
+    f"passwor%64%3D{CANARY}",
+    f"a%20b%3Dx%26passwor%64%3D{CANARY}",
+    f"PGPASSWORD={CANARY} psql",
+    f"{{'PGPASSWORD': '{CANARY}'}}",
+    f"psql --password {CANARY} market",
+    f"tool --db-password '{CANARY} x' market",
+    f"tool -token {CANARY}",
+    f"Command '['tool', '--password', '{CANARY}']' returned 1",
+    f"AUTH u {CANARY}",
+    f"AUTH {CANARY}",
+    f"HELLO 3 AUTH u {CANARY} SETNAME x",
+    f"['AUTH', 'u', '{CANARY}']",
+    f"[b'AUTH', b'u', b'{CANARY}']",
 ]  # fmt: skip
 
 
@@ -165,6 +195,12 @@ class TestRedaction:
             "COPY trades, line 777, column price: 'x'",
             "price=1.5 quantity=2 symbol=BTC/USDT key=binance:BTC/USDT",
             "assigned partition=3 design=x",
+            "assigned%20partition%3D3%20design%3Dx",
+            "the server says: ERR AUTH <password> called without any password configured",
+            "NOAUTH Authentication required., AUTH failed",
+            "psql --no-password market --password-file /run/secrets/x",
+            "check the password (the variable PGPASSWORD) and the user",
+            r"database.password: unknown key\npassword is missing",
         ],
     )
     def test_the_rest_is_left_alone(self, text: str) -> None:
