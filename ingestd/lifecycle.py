@@ -260,7 +260,9 @@ class Shard:
         first, slash, second = text.partition("/")
         if slash and first.isdecimal() and second.isdecimal() and int(first) < int(second):
             return cls(int(first), int(second))
-        raise ConfigError([Problem("--shard", "write i/n with i counting from 0, such as 0/3", text)])
+        is_past_last = slash and first.isdecimal() and second.isdecimal() and int(second) > 0
+        hint = f"the last of {int(second)} is {int(second) - 1}/{int(second)}" if is_past_last else None
+        raise ConfigError([Problem("--shard", "write i/n with i counting from 0, such as 0/3", text, hint)])
 
     def holds(self, exchange: str, symbol: str) -> bool:
         """Whether the symbol is in this shard: CRC-32 of `exchange:symbol` modulo `count`, stable across versions."""

@@ -106,7 +106,8 @@ def notes_of(config: Config) -> list[Problem]:
 
     hard_to_fill = catalog.advice(config.feeds) if config.backfill.enabled else []
     doubtful = with_lines_of_symbols_files(config, catalog.doubtful(config.feeds, config.instance.state_dir))
-    return [*hard_to_fill, *catalog.pointless(config.feeds), *doubtful, *_named_twice(config.feeds)]
+    useless = [*catalog.pointless(config.feeds), *_without_candles(config.feeds)]
+    return [*hard_to_fill, *useless, *doubtful, *_named_twice(config.feeds)]
 
 
 def _named_twice(feeds: Sequence[FeedConfig]) -> Iterator[Problem]:
@@ -117,6 +118,16 @@ def _named_twice(feeds: Sequence[FeedConfig]) -> Iterator[Problem]:
                 if name in seen:
                     yield Problem(f"feeds[{index}].{key}[{number}]", "is named twice", repr(name))
                 seen.add(name)
+
+
+def _without_candles(feeds: Sequence[FeedConfig]) -> Iterator[Problem]:
+    """A timeframe of candles that the feed does not capture, and that nothing checks therefore."""
+    default = FeedConfig.model_fields["candle_timeframe"].default
+    for index, feed in enumerate(feeds):
+        if "candles" not in feed.channels and feed.candle_timeframe != default:
+            message = "has no effect without the channel candles"
+            hint = 'add "candles" to channels, or leave it out'
+            yield Problem(f"feeds[{index}].candle_timeframe", message, repr(feed.candle_timeframe), hint)
 
 
 def _shown(problem: Problem) -> dict[str, str | None]:

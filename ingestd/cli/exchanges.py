@@ -92,8 +92,9 @@ def _list_markets(name: str, patterns: tuple[str, ...], config_file: Path | None
     try:
         listing = run_to_its_end(_listed_in_time(feed, state_dir))
     except FeedError as error:
+        because = str(error) if str(error).endswith(("?", ".")) else f"{error}."
         raise FeedError(
-            f"the markets of {name} cannot be had: {error}. Check that this machine is online and that the venue "
+            f"the markets of {name} cannot be had: {because} Check that this machine is online and that the venue "
             "serves the country it is in; to ask a mirror or proxy, use -c with a file whose feed has a url_map"
         ) from error
     if as_json:

@@ -98,7 +98,7 @@ async def _read(config: Config, choice: GapChoice, limit: int) -> tuple[list[Gap
     database = await DatabaseAccess(config).connect(call_timeout_s=_CALL_TIMEOUT_S)
     try:
         if not await database.fetchval("SELECT to_regclass('public.feed_gaps') IS NOT NULL"):
-            raise SchemaError(f"{database.target}: has no table of gaps: run `ingestd migrate`")
+            raise SchemaError(f"{database.target}: has no table of gaps: run `ingestd migrate -c FILE`")
         rows, counts = await list_gaps(database, choice, limit), await count_gaps(database, choice)
         if rows:
             return rows, counts, ""

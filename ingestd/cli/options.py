@@ -34,7 +34,7 @@ def config_file_option(help_text: str, callback: Callable[..., Path] | None = No
         "-c",
         "--config",
         "config_file",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),  # reading it says why it cannot be read
         metavar="FILE",
         callback=callback,
         help=help_text,

@@ -251,7 +251,7 @@ def known(exchange: str) -> str:
     """Return the exchange's name. Raises ConfigError, with the nearest name, if there is no such exchange."""
     if exchange in exchange_ids():
         return exchange
-    raise ConfigError([Problem(repr(exchange)[1:-1], _NO_EXCHANGE, None, nearest_exchange(exchange.lower()))])
+    raise ConfigError([Problem(repr(exchange)[1:-1] or "''", _NO_EXCHANGE, None, nearest_exchange(exchange.lower()))])
 
 
 def offers() -> list[Offer]:

@@ -136,10 +136,10 @@ async def check_schema(db: Database) -> Engine:
     applied = await _applied(db)
     waiting = migrations.pending(engine, migrations.load(engine), applied)
     if waiting and not applied:
-        raise SchemaError(f"{db.target}: the database is empty: run `ingestd migrate`")
+        raise SchemaError(f"{db.target}: the database is empty: run `ingestd migrate -c FILE`")
     if waiting:
         names = ", ".join(str(migration) for migration in waiting)
-        raise SchemaError(f"{db.target}: the schema lacks {names}: run `ingestd migrate`")
+        raise SchemaError(f"{db.target}: the schema lacks {names}: run `ingestd migrate -c FILE`")
     return engine
 
 

@@ -16,7 +16,7 @@ _OF_OBJECT = re.compile(
 )
 _VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE")
 
-_MIGRATE = "the schema is not the one that this version needs: run `ingestd migrate`"
+_MIGRATE = "the schema is not the one that this version needs: run `ingestd migrate -c FILE`"
 _ADVICE = {
     "28000": "check the user name and the server's pg_hba.conf",
     "3D000": "create it with CREATE DATABASE, or correct database.dsn",

@@ -106,7 +106,7 @@ async def test_who_may_nothing_is_told_the_grant(postgres_database: DatabaseForT
 async def test_an_empty_database(postgres_server: Server, tmp_path: Path) -> None:
     with temporary_database(postgres_server.direct(), migrated=False) as database:
         for command in (("gaps",), ("run",), BACKFILL):
-            assert "run `ingestd migrate`" in await said(tmp_path, database.dsn, command)
+            assert "run `ingestd migrate -c FILE`" in await said(tmp_path, database.dsn, command)
         # Only the owner of the database may make anything in it, as of PostgreSQL 15.
         name = f"role_{uuid.uuid4().hex[:8]}"
         await superuser(

@@ -33,3 +33,13 @@ def test_two_thousand_symbols_split_evenly() -> None:
 def test_nonsense_is_explained(text: str) -> None:
     with pytest.raises(ConfigError, match="i/n"):
         Shard.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("shard", "hint"),
+    [("3/3", "the last of 3 is 2/3"), ("7/3", "the last of 3 is 2/3"), ("0/0", None), ("1", None), ("a/3", None)],
+)
+def test_a_shard_beyond_the_last_is_told_the_last(shard: str, hint: str | None) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Shard.parse(shard)
+    assert [problem.hint for problem in caught.value.problems] == [hint]

@@ -59,7 +59,9 @@ def resolve(
             left_out = [symbol for symbol in fnmatch.filter(shared, name) if symbol not in markets]
             resolution.unknown.update((symbol, why_shared(shared[symbol])) for symbol in left_out)
             if not matches and not left_out:
-                resolution.unknown[name] = "matches no active market"
+                capitals = name.upper()
+                hint = f": symbols are in capitals, as in {capitals}" if fnmatch.filter(active, capitals) else ""
+                resolution.unknown[name] = f"matches no active market{hint}"
             found.update(dict.fromkeys(matches))
         elif name in markets:
             found[name] = None

@@ -44,10 +44,7 @@ async def ask(config: Config) -> Answer:
         try:
             engine = await check_schema(database)
         except SchemaError as error:
-            lack = (
-                str(error).removeprefix(f"{database.target}: ").replace("ingestd migrate`", "ingestd migrate -c FILE`")
-            )
-            return Answer(said, (lack,))
+            return Answer(said, (str(error).removeprefix(f"{database.target}: "),))
         grants = await missing_grants(database, engine)
     finally:
         await database.close()

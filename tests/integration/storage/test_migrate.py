@@ -76,7 +76,7 @@ async def test_plan_shows_the_sql_and_changes_nothing(empty_database: DatabaseFo
 
 async def test_an_unmigrated_database_is_refused(empty_database: DatabaseForTest) -> None:
     async with connected(empty_database) as db:
-        with pytest.raises(SchemaError, match="run `ingestd migrate`"):
+        with pytest.raises(SchemaError, match="run `ingestd migrate -c FILE`"):
             await migrate.check_schema(db)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ingestd.cli import main
+from ingestd.errors import FeedError
 
 SINK = '[database]\ndsn = "postgresql://u@h/d"\n'
 FEED = '[[feeds]]\nexchange = "binance"\nchannels = ["trades"]\nsymbols = ["BTC/USDT"]\n'
@@ -277,9 +280,50 @@ def test_times_have_one_grammar_and_are_blamed_on_their_option(
             "ingestd: /nowhere: cannot be read: no such file\n",
         ),
         (["migrate", "roles", "-c", "/nowhere"], 0, ""),
+        (["exchanges", ""], 2, "ingestd: '': "),
     ],
 )
 def test_wrong_usage_is_told_in_plain_words(told: Any, arguments: list[str], code: int, said: str) -> None:
     ended, _, err = told(*arguments)
     assert ended == code
     assert said in err
+
+
+@pytest.mark.parametrize(("error", "end"), [("is `url_map` right?", "right? Check"), ("no answer", "no answer. Check")])
+def test_the_advice_on_a_venue_out_of_reach_is_a_sentence_of_its_own(
+    told: Any, monkeypatch: pytest.MonkeyPatch, error: str, end: str
+) -> None:
+    async def listed(*_: object) -> None:
+        raise FeedError(error)
+
+    monkeypatch.setattr("ingestd.feeds.catalog.listed", listed)
+    code, _, err = told("exchanges", "binance", "--match", "*/USDT")
+    assert code == 1
+    assert end in err
+
+
+@pytest.mark.parametrize(
+    ("channels", "timeframe", "noted"),
+    [('["trades"]', "7m", True), ('["trades"]', "1m", False), ('["trades", "candles"]', "5m", False)],
+)
+def test_a_timeframe_without_candles_is_noted(
+    told: Any, tmp_path: Path, channels: str, timeframe: str, noted: bool
+) -> None:
+    feed = FEED.replace('["trades"]', channels) + f'candle_timeframe = "{timeframe}"\n'
+    code, _, err = told("check", "-c", write(tmp_path, SINK + feed))
+    assert code == 0
+    note = f"feeds[0].candle_timeframe: has no effect without the channel candles (found '{timeframe}')"
+    assert (note in err) == noted
+
+
+def test_a_file_that_may_not_be_read_is_told_in_one_line(
+    told: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    file = write(tmp_path, SINK + FEED)
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    monkeypatch.setattr("ingestd.config.loading.read_text", refused)
+    code, _, err = told("check", "-c", file)
+    assert (code, err) == (2, f"ingestd: {file}: cannot be read: this user may not\n")

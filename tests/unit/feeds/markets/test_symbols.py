@@ -31,6 +31,8 @@ def test_unknown_names_come_with_the_nearest() -> None:
     assert resolution.symbols == ["ETH/USDT"]
     assert "BTC/USDT" in resolution.unknown["BTC/USDTT"]
     assert resolution.unknown["*/XYZ"] == "matches no active market"
+    said = resolve(["*/usdt"], {"BTC/USDT": {"symbol": "BTC/USDT"}}).unknown["*/usdt"]
+    assert said == "matches no active market: symbols are in capitals, as in */USDT"
 
 
 def test_funding_is_for_perpetuals_and_open_interest_for_contracts() -> None:
