@@ -163,9 +163,6 @@ def storable_gap(gap: FeedGap) -> FeedGap:
 
 def rejection(record: MarketRecord, table: str, reason: str) -> Rejected:
     """Build the row of `rejected_records` for a refused record; a very long record is truncated."""
-    text = as_json(record)
-    if len(text) > _MAX_REJECTION_CHARACTERS:
-        text = json.dumps({"characters": len(text), "begins": text[: _MAX_REJECTION_CHARACTERS // 2]})
     return Rejected(
         exchange=storable_text(record.exchange),
         symbol=storable_text(record.symbol),
@@ -173,8 +170,16 @@ def rejection(record: MarketRecord, table: str, reason: str) -> Rejected:
         received_at=min(max(record.received_at, 0), _MAX_TIME_US),
         table=table,
         reason=reason,
-        record=text,
+        record=as_short_json(record),
     )
+
+
+def as_short_json(record: msgspec.Struct) -> str:
+    """Convert a record as `as_json` does; of a very long one only the beginning is kept."""
+    text = as_json(record)
+    if len(text) > _MAX_REJECTION_CHARACTERS:
+        return json.dumps({"characters": len(text), "begins": text[: _MAX_REJECTION_CHARACTERS // 2]})
+    return text
 
 
 def as_json(record: msgspec.Struct) -> str:

@@ -15,10 +15,11 @@ from typing import Any, TypeAlias
 from aiokafka.record.default_records import DefaultRecordBatch
 
 from ingestd.kafka.codecs import NAMES, unpacked
+from ingestd.kafka.segments import SEGMENT_BYTES, LargeRecord, Plain, segments
 
 LARGEST_BATCH_BYTES = 32 * 2**20  # unpacked; by default a broker takes 1 MiB packed, some 14 MiB of ours with zstd
 _HEADER = struct.Struct(">qiibIhiqqqhii")
-_ATTRIBUTES_AT = 21
+_ATTRIBUTES_AT, _COUNT_AT = 21, 57
 _LOG_OVERHEAD = 12  # offset and length, which precede a batch or message of any version
 _MAGIC_AT = 16
 _OLD_HEADERS = {0: struct.Struct(">qiIbb"), 1: struct.Struct(">qiIbbq")}
@@ -84,6 +85,8 @@ class Batch:
         self.base_offset, self.last_offset = offsets_of(data)
         self.is_control = bool(self._attributes & _CONTROL_MASK)
         self._data = data
+        self._count: int = header[12]
+        self._plain: Plain = data[_HEADER.size :]
         self._batch = DefaultRecordBatch(data)
         if not self._batch.validate_crc():
             raise Damaged("its checksum is wrong")
@@ -91,15 +94,31 @@ class Batch:
     def unpack(self, limit_bytes: int) -> int:
         """Unpack the batch, and return its size in bytes. Raises TooLarge, or another ValueError."""
         if codec := self._attributes & _CODEC_MASK:
-            plain = unpacked(codec, self._data[_HEADER.size :], limit_bytes)
-            attributes = struct.pack(">h", self._attributes & ~_CODEC_MASK)
-            before, after = self._data[:_ATTRIBUTES_AT], self._data[_ATTRIBUTES_AT + 2 : _HEADER.size]
-            self._batch = DefaultRecordBatch(b"".join((before, attributes, after, plain)))
-            return len(plain)
+            self._plain = unpacked(codec, self._data[_HEADER.size :], limit_bytes)
+            return len(self._plain)
         return len(self._data)
 
-    def __iter__(self) -> Iterator[Any]:
+    def records(self, largest_bytes: int) -> Iterator[Any]:
+        """The library's records of the unpacked batch. A large batch is read in segments, and a record in it that
+        exceeds a limit is a LargeRecord."""
+        if len(self._plain) > SEGMENT_BYTES:
+            return self._by_segment(largest_bytes)
+        if self._attributes & _CODEC_MASK:
+            return iter(self._library_batch(self._plain, self._count))
         return iter(self._batch)
+
+    def _by_segment(self, largest_bytes: int) -> Iterator[Any]:
+        for segment in segments(self._plain, self._count, self.base_offset, largest_bytes):
+            if isinstance(segment, LargeRecord):
+                yield segment
+            else:
+                yield from self._library_batch(*segment)
+
+    def _library_batch(self, plain: Plain, count: int) -> Any:
+        """These records with this batch's header."""
+        attributes = struct.pack(">h", self._attributes & ~_CODEC_MASK)
+        before, after = self._data[:_ATTRIBUTES_AT], self._data[_ATTRIBUTES_AT + 2 : _COUNT_AT]
+        return DefaultRecordBatch(b"".join((before, attributes, after, struct.pack(">i", count), plain)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +159,8 @@ class OldBatch:
             self._shift = self._outer.offset - last
         return len(self._plain)
 
-    def __iter__(self) -> Iterator[_OldMessage]:
+    def records(self, _largest_bytes: int) -> Iterator[_OldMessage]:
+        """The messages, which have no headers."""
         if self._plain is None:
             yield self._outer
             return
@@ -152,8 +172,10 @@ class OldBatch:
 
 
 def size_of(record: Any) -> int:
-    """The size of a message in bytes, without the names of its headers."""
-    parts = record.key, record.value, *(value for _, value in record.headers)
+    """The size of a message in bytes, with its headers."""
+    if isinstance(record, LargeRecord):
+        return record.size
+    parts = record.key, record.value, *(part for header in record.headers for part in header)
     return _SMALLEST_RECORD_BYTES + sum(len(part or b"") for part in parts)
 
 

@@ -29,6 +29,7 @@ from ingestd.kafka.batch_format import (
 )
 from ingestd.kafka.codecs import TooLarge
 from ingestd.kafka.messages import Message, Part, Unreadable
+from ingestd.kafka.segments import MOST_HEADERS, LargeRecord, too_many_bytes, too_many_headers
 from ingestd.log_limit import LogLimit
 
 log = structlog.get_logger()
@@ -37,6 +38,11 @@ LARGEST_MESSAGE_BYTES = 4 * 2**20
 _POLL_BYTES = 4 * 2**20  # of one poll: 64 MiB of books blocked the loop for 17 s, and the server beyond a call's limit
 _TRIES = 3  # fetches of a damaged batch before it is put aside: the network may have damaged it
 _LARGEST_LEAP = 100_000
+_LONGEST_ERROR = 1000  # the library's errors may quote a record whole
+# An empty header takes two bytes of a batch and about a hundred of memory. A poll is charged for those of a message
+# with more than a few; the usual ones are bounded by the number of messages.
+_FEW_HEADERS = 10
+_HEADER_BYTES = 100
 
 
 @dataclass
@@ -156,7 +162,7 @@ class PartitionRecords:
             by_message = batch_bytes > self._bounds.left_bytes
             if not by_message:
                 self._bounds.left_bytes -= batch_bytes
-            for record in batch:
+            for record in batch.records(self._bounds.message_bytes):
                 offset = record.offset
                 if offset > batch.last_offset or offset < min(expected, batch.base_offset):
                     raise ValueError(f"a message says that its offset is {offset}")
@@ -165,6 +171,8 @@ class PartitionRecords:
                 expected = offset + 1
                 if by_message:
                     self._bounds.left_bytes -= size_of(record)
+                if (headers := len(record.headers)) > _FEW_HEADERS:
+                    self._bounds.left_bytes -= _HEADER_BYTES * headers
                 yield self._message(record, batch_bytes)
         except TooLarge as error:
             aside = "too_large", f"{batch.codec} of {batch.packed_bytes} bytes: {error}"
@@ -176,10 +184,14 @@ class PartitionRecords:
 
     def _message(self, record: Any, batch_bytes: int) -> Message:
         """A record of the library as a message; an Unreadable if it is too large."""
-        offset, key, value, largest = record.offset, record.key, record.value, self._bounds.message_bytes
-        if batch_bytes > largest and (size := len(key or b"") + len(value or b"")) > largest:
-            return self._put_aside(offset, "too_large", f"a message of {size} bytes, more than {largest}", offset)
-        return Message(*self._part, offset, key, value, tuple(record.headers))
+        if type(record) is LargeRecord:
+            return self._put_aside(record.offset, "too_large", record.error, record.offset)
+        offset, headers, largest = record.offset, record.headers, self._bounds.message_bytes
+        if len(headers) > MOST_HEADERS:
+            return self._put_aside(offset, "too_large", too_many_headers(len(headers)), offset)
+        if batch_bytes > largest and (size := size_of(record)) > largest:
+            return self._put_aside(offset, "too_large", too_many_bytes(size, largest), offset)
+        return Message(*self._part, offset, record.key, record.value, tuple(headers))
 
     def _unpack(self, batch: Batch | OldBatch) -> int:
         """Unpack the batch, and return its size in bytes. One that is too large is charged with the largest size."""
@@ -191,7 +203,7 @@ class PartitionRecords:
 
     def _put_aside(self, last: int, reason: str, error: str, first: int | None = None) -> Unreadable:
         first = self.next_fetch_offset if first is None else first
-        offset = max(first, last)
+        offset, error = max(first, last), error[:_LONGEST_ERROR]
         aside = Unreadable(*self._part, offset, None, None, first_offset=first, reason=reason, error=error)
         self._bounds.report(aside)
         return aside

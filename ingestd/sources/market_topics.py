@@ -23,7 +23,7 @@ from ingestd.sources.marks import journal_place
 from ingestd.storage.database import Database
 from ingestd.storage.writer.positions import Mark, Move
 from ingestd.storage.writer.writer import prepare, write
-from ingestd.validation import OLDEST_TIME_US, TimeWindow, as_json, is_name, rejection_reason, storable_text
+from ingestd.validation import OLDEST_TIME_US, TimeWindow, as_short_json, is_name, rejection_reason, storable_text
 
 log = structlog.get_logger()
 
@@ -155,7 +155,7 @@ def rejected_message(message: Message, table: str, now: int, error: str) -> Reje
         "key": None if message.key is None else _beginning(message.key),
         "value": _beginning(message.value or b""),
         "value_bytes": len(message.value or b""),
-        "error": storable_text(error),
+        "error": storable_text(error[:_MAX_TEXT]),  # msgspec quotes unknown names whole
     }
     return Rejected("", "", now, now, table, "poison", json.dumps(document))
 
@@ -176,7 +176,7 @@ def why(error: Exception, message: Message) -> str:
 
 def _refused(record: Record, message: Message, table: str, now: int, reason: str) -> Rejected:
     """The row of `rejected_records` for a record that may not be stored, with its place in Kafka."""
-    document = {**json.loads(as_json(record)), **_place(message)}
+    document = {**json.loads(as_short_json(record)), **_place(message)}
     return Rejected("", "", now, now, table, reason, json.dumps(document))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 import cramjam
 from aiokafka import codec
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from aiokafka.record.util import calc_crc32c
+from aiokafka.record.util import calc_crc32c, encode_varint
 
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 _AFTER_CRC = struct.Struct(">hiqqqhii")
@@ -34,6 +34,19 @@ def records(values: Iterable[bytes | None]) -> bytes:
     for offset, value in enumerate(values):
         builder.append(offset, 1000 + offset, b"k", value, [("h", b"v")])
     return bytes(builder.build())[61:]
+
+
+def varint(number: int) -> bytes:
+    """A number as a record has it."""
+    written = bytearray()
+    encode_varint(number, written.append)
+    return bytes(written)
+
+
+def record(delta: int, value: bytes, headers: bytes, number: int, *, length: int | None = None) -> bytes:
+    """One record with `number` headers in these bytes, and with the length it states, true or not."""
+    body = b"\x00\x00" + varint(delta) + varint(-1) + varint(len(value)) + value + varint(number) + headers
+    return varint(len(body) if length is None else length) + body
 
 
 def batch(

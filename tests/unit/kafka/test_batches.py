@@ -18,7 +18,7 @@ from ingestd.kafka.batch_format import FetchedBatches
 from ingestd.kafka.batches import Bounds, PartitionRecords
 from ingestd.kafka.codecs import TooLarge, unpacked
 from ingestd.kafka.messages import Message, Unreadable
-from tests.support.batches import CODECS, batch, old_message, pack, records, sound
+from tests.support.batches import CODECS, batch, old_message, pack, record, records, sound, varint
 
 KINDS = ["gzip", "snappy", "raw snappy", "lz4", "zstd"]
 BOUND = 2**20
@@ -226,6 +226,126 @@ def test_a_batch_that_is_cut_off_behind_whole_ones_is_fetched_again() -> None:
 def test_a_message_past_its_bound_is_put_aside_alone() -> None:
     data = sound(0, [b"a", bytes(BOUND // 2), b"c"], "zstd")
     assert said(read(data)) == [(0, b"a"), (1, 1, "too_large"), (2, b"c")]
+
+
+def header(name: bytes, value: bytes) -> bytes:
+    return varint(len(name)) + name + varint(len(value)) + value
+
+
+def read_cheaply(data: bytes, peak_bytes: int) -> list[Message]:
+    """With the limits of a consumer, in polls that each take no more than this memory."""
+    bounds, found, ended = Bounds(), list[Message](), False
+    fetch = fetched(data, 0, bounds)
+    while not ended:
+        bounds.begin_poll()
+        tracemalloc.start()
+        try:
+            found += list(fetch)
+            assert tracemalloc.get_traced_memory()[1] < peak_bytes
+        finally:
+            tracemalloc.stop()
+        ended = fetch.ended
+    return found
+
+
+EMPTY_HEADER = b"\x00\x00"
+FILLS_A_BATCH = 16 * 2**20 - 50  # empty headers
+
+
+@pytest.mark.usefixtures("reader")
+@pytest.mark.parametrize("length", [None, 20])
+def test_headers_that_fill_a_batch_are_not_read(length: int | None) -> None:
+    """A kilobyte of zstd; what the library would make of it takes more than a gigabyte."""
+    bomb = record(1, b"{}", EMPTY_HEADER * FILLS_A_BATCH, FILLS_A_BATCH, length=length)
+    plain = record(0, b"a", b"", 0) + bomb + record(2, b"c", b"", 0)
+    data = batch(0, pack("zstd", plain), 3, "zstd")
+    assert len(data) < 2000
+    found = read_cheaply(data + BEHIND, 160 * 2**20)
+    if length is None:
+        assert said(found) == [(0, b"a"), (1, 1, "too_large"), (2, b"c"), (100, b"behind")]
+    else:
+        assert said(found) == [(0, b"a"), (1, 2, "unreadable"), (100, b"behind")]
+
+
+@pytest.mark.usefixtures("reader")
+@pytest.mark.parametrize("header_bytes", [1, 12_000])
+def test_a_message_has_at_most_a_hundred_headers(header_bytes: int) -> None:
+    """In a small batch and in one that is read in parts; in one part with others and alone."""
+    headers = header(b"h", b"v")
+    many = header(b"h", bytes(header_bytes))
+    plain = [
+        record(0, b"a", headers * 100, 100),
+        record(1, b"b", headers * 101, 101),
+        record(2, b"c", many * 100, 100),
+        record(3, b"d", many * 101, 101),
+        record(4, b"e", b"", 0),
+    ]
+    found = read(batch(0, b"".join(plain), 5) + BEHIND, bounds=Bounds())
+    expected = [(0, b"a"), (1, 1, "too_large"), (2, b"c"), (3, 3, "too_large"), (4, b"e")]
+    assert said(found) == [*expected, (100, b"behind")]
+    assert found[0].headers == (("h", b"v"),) * 100
+    assert isinstance(found[1], Unreadable)
+    assert found[1].error == "a message with 101 headers, more than 100"
+
+
+@pytest.mark.usefixtures("reader")
+@pytest.mark.parametrize("kind", ["none", "zstd"])
+@pytest.mark.parametrize("parts", [(1, 20 * 2**20), (20 * 2**20, 1)])
+def test_headers_count_for_the_size_of_a_message(kind: str, parts: tuple[int, int]) -> None:
+    long = header(*(b"x" * size for size in parts))
+    plain = record(0, b"a", b"", 0) + record(1, b"{}", long, 1) + record(2, b"c", b"", 0)
+    found = read(batch(0, pack(kind, plain), 3, kind) + BEHIND, bounds=Bounds())
+    assert said(found) == [(0, b"a"), (1, 1, "too_large"), (2, b"c"), (100, b"behind")]
+
+
+@pytest.mark.usefixtures("reader")
+def test_many_headers_over_many_messages_are_read_over_several_polls() -> None:
+    number = 40_000
+    plain = b"".join(record(delta, b"{}", EMPTY_HEADER * 50, 50) for delta in range(number))
+    bounds, seen, polls = Bounds(), 0, 0
+    fetch = fetched(batch(0, pack("zstd", plain), number, "zstd"), 0, bounds)
+    while not fetch.ended:
+        bounds.begin_poll()
+        found = list(fetch)
+        assert [message.offset for message in found] == list(range(seen, seen + len(found)))
+        assert sum(len(message.headers) for message in found) < 50_000
+        seen, polls = seen + len(found), polls + 1
+    assert (seen, polls > 40) == (number, True)
+
+
+@pytest.mark.usefixtures("reader")
+@pytest.mark.parametrize(
+    ("tail", "number", "count"),
+    [
+        (b"\x00\x80", 1, None),  # a length that is cut off
+        (b"\x01" * 20, 1, None),  # negative
+        (varint(2**40) + b"\x00", 1, None),
+        (b"\xff" * 40, 1, None),
+        (b"", 1, None),  # one fewer than the header says
+        (b"", 0, 2_000_000_000),
+        (record(3, b"{}", b"", 0), 0, None),  # one more
+        (varint(2**21) + b"\xff" * 2**21, 1, None),
+        (varint(2**21) + b"\x00" + b"\xff" * 2**21, 1, None),
+        (varint(2**21) + b"\x00\x00\x06" + varint(2**30) + bytes(2**21), 1, None),
+        (varint(2**21) + b"\x00\x00\x06" + varint(-2) + bytes(2**21), 1, None),
+        (record(3, bytes(2**21), b"", -5), 1, None),
+        (record(9, bytes(5 * 2**20), b"", 0), 1, None),  # an offset behind the batch's last
+        (record(-9, bytes(5 * 2**20), b"", 0), 1, None),
+    ],
+)
+def test_a_large_batch_that_lies_costs_only_what_is_behind_the_lie(tail: bytes, number: int, count: int | None) -> None:
+    values = [b"a", bytes(2**21), b"c"]
+    plain = b"".join(record(delta, value, b"", 0) for delta, value in enumerate(values)) + tail
+    found = read(batch(0, plain, 4, count=3 + number if count is None else count) + BEHIND, bounds=Bounds())
+    assert said(found) == [*enumerate(values), (3, 3, "unreadable"), (100, b"behind")]
+
+
+@pytest.mark.usefixtures("reader")
+def test_an_error_does_not_quote_a_message_whole() -> None:
+    found = read(batch(99, record(0, b"", header(b"\xff" * 100_000, b""), 1), 1) + BEHIND, 99)
+    assert said(found) == [(99, 99, "unreadable"), (100, b"behind")]
+    assert isinstance(found[0], Unreadable)
+    assert len(found[0].error) <= 1000
 
 
 def test_a_fetch_of_many_large_batches_is_read_over_several_polls() -> None:

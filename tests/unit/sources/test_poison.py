@@ -82,6 +82,38 @@ def test_of_a_long_key_and_value_the_beginning_is_kept() -> None:
         assert kept["value_bytes"] == len(data)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"event_type":"' + b"A" * 4_000_000 + b'"}',
+        b'{"' + b"A" * 4_000_000 + b'":1}',
+        b'{"event_type":"' + "\N{NULL}".encode() * 400_000 + b'"}',
+        good.replace(b"BTC/USDT", b"B" * 4_000_000),
+    ],
+)
+def test_the_row_of_a_message_is_short_whatever_its_error_quotes(value: bytes) -> None:
+    market = MarketStore("wolfinch", lambda _now: TimeWindow({}, 10**16), Metrics())
+    events = EventTopics("wolfinch", Metrics())
+    for store, topic in ((market, "wolfinch.market.trades"), (events, "wolfinch.orders.submitted")):
+        [item] = store.read([Message(topic, 0, 5, None, value)])
+        assert item.rejected is not None
+        kept = json.loads(item.content.record)
+        assert len(item.content.record) < 100_000
+        assert (kept["topic"], kept["partition"], kept["offset"]) == (topic, 0, 5)
+        assert len(kept.get("error", "")) <= 2000
+
+
+def test_a_record_that_may_not_be_stored_is_cut_as_in_the_daemon() -> None:
+    store = MarketStore("wolfinch", lambda _now: TimeWindow({}, 10**16), Metrics())
+    value = envelope.encode(trade(1, symbol="B" * 100_000))
+    [item] = store.read([Message("wolfinch.market.trades", 0, 5, None, value)])
+    kept = json.loads(item.content.record)
+    assert item.rejected == "text"
+    assert kept["characters"] > 100_000
+    assert kept["begins"].startswith('{"exchange":')
+    assert len(kept["begins"]) == 8000
+
+
 def test_a_header_without_a_place_makes_the_message_new() -> None:
     for value in (None, b"", b"nonsense"):
         assert journal_place(Message("t", 0, 0, None, good, [("ingestd-position", value)])) is None
