@@ -19,6 +19,7 @@
     │   ├── SymbolError        the venue refuses a symbol
     │   ├── ChannelError       the venue has no such channel
     │   ├── MarketListTooLong  an implausibly long list of markets
+    │   ├── NoMarketList       something else than a list of markets
     │   ├── RedirectRefused    a redirect to another server
     │   ├── Unfillable         the venue's past proves nothing about a gap
     │   │   └── Behind         its past may only lag behind
@@ -157,6 +158,10 @@ class ChannelError(FeedError):
 
 class MarketListTooLong(FeedError):
     """The venue's market list is longer than any plausible one."""
+
+
+class NoMarketList(FeedError):
+    """The venue's market list does not have the expected form."""
 
 
 class RedirectRefused(FeedError):

@@ -19,7 +19,7 @@ from ingestd.records import Trade
 from ingestd.retry import Backoff
 from tests.support.exposed import exposed
 from tests.support.feeds import DECODERS
-from tests.support.raw_venue import MARKETS, RawVenue, Running, Speak, frame, reply
+from tests.support.raw_venue import MARKETS, RawVenue, Running, Speak, frame, reply, trade
 from tests.support.time_limits import cases, within
 
 MIB = 2**20
@@ -188,6 +188,10 @@ REPLIES: dict[str, Callable[[], bytes | Speak]] = {
     "an error page": lambda: reply(bomb(31), "Content-Encoding: gzip", status="503 Service Unavailable"),
     "a million empty entries": lambda: reply(gzip.compress(b"[" + b"{}," * MIB + b"{}]"), "Content-Encoding: gzip"),
     "millions of numbers": lambda: reply(gzip.compress(b"[" + b"1," * 5 * MIB + b"1]"), "Content-Encoding: gzip"),
+    "millions of fractions": lambda: reply(gzip.compress(b"[" + b"0.1," * 3_999_000 + b"1]"), "Content-Encoding: gzip"),
+    "millions of names": lambda: reply(
+        gzip.compress(b"{" + b",".join(b'"%06x":1' % n for n in range(1_500_000)) + b"}", 1), "Content-Encoding: gzip"
+    ),
     "a length of exabytes": lambda: b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000000000\r\n\r\n",
     "chunks without end": lambda: chunked,
 }
@@ -209,6 +213,43 @@ async def test_a_reply_that_is_too_much_is_refused_in_words(venue: RawVenue, nam
     assert "url_map" in refused
     assert within(running.held_up_s, LONGEST_TURN_S)
     assert peak_mib() - before_mib < MOST_GROWTH_MIB
+
+
+@pytest.mark.parametrize("body", [b"[0.1,0.1]", b"1", b'"x"', b"null", b"[[1]]", b'{"symbols":7}'], ids=repr)
+async def test_a_reply_that_is_no_list_of_markets_is_told_in_words(venue: RawVenue, body: bytes) -> None:
+    venue.replies.append(reply(body, "Content-Type: application/json"))
+    with capture_logs() as logs:
+        running = Running(venue, "ccxt")
+        await running.until(lambda: running.intake.of(Trade))
+        await running.close()
+
+    refused = [line["error"] for line in logs if line["event"] == "markets_not_loaded"]
+    assert not any("has no attribute" in error or "indices" in error for error in refused)
+
+
+MESSAGES = {
+    "empty objects": b'{"x":[' + b"{}," * (3 * MIB) + b"{}]}",
+    "fractions": b'{"x":[' + b"0.1," * (2 * MIB) + b"0.1]}",
+}
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+async def test_a_message_that_holds_too_much_is_passed_over(venue: RawVenue, decoder: str, name: str) -> None:
+    def speak(connection: socket.socket) -> None:
+        connection.sendall(frame(MESSAGES[name]) + trade(7))
+        while connection.recv(2**16):
+            pass
+
+    venue.streams.append(speak)
+    before_mib = peak_mib()
+    running = Running(venue, decoder)
+    await running.until(lambda: running.intake.of(Trade))
+
+    assert [one.trade_id for one in running.intake.of(Trade)] == ["7"]
+    assert running.feed.status().disconnects == 0
+    assert within(running.held_up_s, LONGEST_TURN_S)
+    assert peak_mib() - before_mib < MOST_GROWTH_MIB
+    await running.close()
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "deflate", "raw deflate", "identity", "UTF-8"])

@@ -21,9 +21,9 @@ from ingestd.feeds.ccxt.ccxt_errors import translated
 from ingestd.feeds.ccxt.records import book_time_us
 from ingestd.feeds.ccxt.tap_state import Tap, started_for
 from ingestd.feeds.ccxt.tapped_stores import BookStore
-from ingestd.feeds.ccxt.unpacking import unpacked
+from ingestd.feeds.ccxt.unpacking import FrameTooLarge, unpacked
 from ingestd.feeds.urls import mapped_url
-from ingestd.feeds.wire_limits import MAX_MESSAGE_BYTES
+from ingestd.feeds.wire_limits import MAX_MESSAGE_BYTES, message_holds_too_much
 from ingestd.retry import cut, retry_after_s
 from ingestd.venues.all import facts_of
 from ingestd.venues.ccxt_books import BookFrame, NumberedFrame, NumberedFrames
@@ -125,6 +125,8 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
             data = data.decode()
         if isinstance(data, str):
             if data.startswith(_JSON_OPENS):
+                if message_holds_too_much(data):
+                    raise FrameTooLarge("it holds more values than any that a venue has reason to send")
                 data = decode_json(data)
             elif any(mark in data for mark in _JSON_MARKS):
                 raise ValueError("neither JSON nor a word")  # ccxt would pass it to code that expects JSON

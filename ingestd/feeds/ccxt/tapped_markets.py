@@ -10,6 +10,7 @@ import json
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from typing import Any
 
+from ingestd.errors import NoMarketList
 from ingestd.feeds.ccxt.market_answers import MarketAnswers, read_leniently
 from ingestd.feeds.markets.families import family_of
 from ingestd.feeds.markets.judge import shown_name, why_malformed, with_ids_of_others
@@ -17,6 +18,8 @@ from ingestd.venues.all import facts_of
 from ingestd.venues.exact import decode_json
 from ingestd.venues.families import Family
 
+_WRONG_FORM = (AttributeError, IndexError, KeyError, TypeError)  # ccxt's code met something that is no list of markets
+_NOT_A_LIST = "{}: its list of markets does not have the expected form ({}): check which server answers, and `url_map`"
 _EMPTY = "returned an empty response"  # ccxt's error for an empty market list of HTX
 
 
@@ -48,6 +51,8 @@ class TappedMarkets:
                     markets = await super().fetch_markets(params or {})  # type: ignore[misc]
                 except Exception as error:
                     if not answers.remove_unreadable(error):
+                        if isinstance(error, _WRONG_FORM):
+                            raise NoMarketList(_NOT_A_LIST.format(self.id, type(error).__name__)) from error
                         raise
                     await asyncio.sleep(0)  # reading a list blocks the event loop for a while
                 else:

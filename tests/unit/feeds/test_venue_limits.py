@@ -8,7 +8,20 @@ import pytest
 
 from ingestd.errors import RATE_LIMIT_PAUSE_S, RateLimited, RedirectRefused
 from ingestd.feeds.urls import redirected, shown
-from ingestd.feeds.wire_limits import CONTROL_FRAME_COST, FRAGMENT_COST, FrameBudget, too_fragmented
+from ingestd.feeds.wire_limits import (
+    CONTROL_FRAME_COST,
+    FRAGMENT_COST,
+    MAX_COLONS,
+    MAX_COMMAS,
+    MAX_CONTAINERS,
+    MAX_FRACTIONS,
+    MAX_MESSAGE_COMMAS,
+    MAX_MESSAGE_FRACTIONS,
+    FrameBudget,
+    holds_too_much,
+    message_holds_too_much,
+    too_fragmented,
+)
 from ingestd.retry import retry_after_s
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -100,3 +113,48 @@ def test_a_budget_is_for_a_second() -> None:
     assert any(budget.is_overdrawn(CONTROL_FRAME_COST, 7.0) for _ in range(2002))
     slow = FrameBudget()
     assert not any(slow.is_overdrawn(FRAGMENT_COST, n / 10_000) for n in range(100_000))
+
+
+@pytest.mark.parametrize(
+    ("value", "limit"),
+    [
+        (b"1,", MAX_COMMAS),
+        (b'"":', MAX_COLONS),
+        (b"{}", MAX_CONTAINERS),
+        (b"[]", MAX_CONTAINERS),
+        (b"0.1 ", MAX_FRACTIONS),
+        (b"7e1 ", MAX_FRACTIONS),
+        (b"1E-9 ", MAX_FRACTIONS),
+    ],
+)
+def test_a_reply_may_hold_so_many_values_of_each_kind(value: bytes, limit: int) -> None:
+    assert not holds_too_much(value * limit)
+    assert holds_too_much(value * (limit + 1))
+
+
+@pytest.mark.parametrize(
+    ("value", "limit"),
+    [
+        ("1,", MAX_MESSAGE_COMMAS),
+        ("{}", MAX_CONTAINERS),
+        ("0.1 ", MAX_MESSAGE_FRACTIONS),
+        ("\ud800,", MAX_MESSAGE_COMMAS),
+    ],
+)
+def test_a_message_may_hold_so_many_values_of_each_kind(value: str, limit: int) -> None:
+    assert not message_holds_too_much(value * limit)
+    assert message_holds_too_much(value * (limit + 1))
+
+
+def test_the_longest_lists_of_markets_are_not_too_much() -> None:
+    """As many values as Binance's spot list, and as many fractions as a list of 5,000 options."""
+    permissions = ",".join(f'"TRD_GRP_{number:03}"' for number in range(180))
+    filters = ",".join(['{"filterType":"X","minPrice":"0.01000000","maxPrice":"1.00000000","tickSize":"0.0100"}'] * 5)
+    fields = ",".join(f'"field{number}":1' for number in range(25))
+    spot = f'{{{fields},"filters":[{filters}],"permissionSets":[[{permissions}]]}},'.encode()
+    option = (
+        b'{"tick_size":0.0001,"steps":[{"above":0.005,"tick":0.0005}],"fees":[0.0003,0.0003],"min":0.1,"size":1.0},'
+    )
+
+    assert not holds_too_much(spot * 3_500)
+    assert not holds_too_much(option * 5_000)
