@@ -9,18 +9,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Protocol, TypeVar
 
-from ingestd.backfill.past import (
-    History,
-    as_known,
-    coverage,
-    missing_rows,
-    pages,
-    put_aside,
-    row_proof,
-    said_of_lost,
-    step_us,
-    stored_beside,
-)
+from ingestd.backfill import past
 from ingestd.clock import from_datetime, monotonic_s
 from ingestd.errors import Behind, NotYet, Unfillable
 from ingestd.feeds.past.id_runs import Window, merged
@@ -80,7 +69,7 @@ class Filler:
         self._intake = intake
         self._accepts = accepts
 
-    async def fill(self, gap: Gap, history: History, timeframe: str) -> Filled:
+    async def fill(self, gap: Gap, history: past.History, timeframe: str) -> Filled:
         """Fill the gap. Raises Unfillable, ChannelError or SymbolError if it can never be filled, NotYet or another
         FeedError if a retry may help."""
         history.require(gap.channel, gap.symbol)
@@ -88,7 +77,7 @@ class Filler:
             return await self._fill_trades(gap, history)
         return await self._fill_rows(gap, history, timeframe)
 
-    async def _fill_trades(self, gap: Gap, history: History) -> Filled:
+    async def _fill_trades(self, gap: Gap, history: past.History) -> Filled:
         before = await gap_filling.trades_before(self._db, gap)
         if not before:
             raise Unfillable("no trade is stored from before the gap, so nothing says where it begins")
@@ -102,15 +91,15 @@ class Filler:
             series.paging,
             series.ids,
             window,
-            before=[as_known(trade) for trade in before],
-            after=[as_known(trade) for trade in after],
+            before=[past.as_known(trade) for trade in before],
+            after=[past.as_known(trade) for trade in after],
         )
         refused: list[Trade] = []
         failure = None
         try:
             while (request := search.next()) is not None:
                 page = await history.trades(gap.symbol, series, request)
-                missing = search.accept(page, await stored_beside(self._db, gap.exchange, gap.symbol, page))
+                missing = search.accept(page, await past.stored_beside(self._db, gap.exchange, gap.symbol, page))
                 refused += await self._hand_over(missing, partial(self._lacking, gap))
         except Unfillable as error:  # still count the rows stored so far, and refresh the candles
             failure = error
@@ -125,35 +114,35 @@ class Filler:
         if not refused:
             return Filled(recovered, search.proof(), search.missing())
         aside = [Window(trade.time, trade.time + 1) for trade in refused]
-        verdict = said_of_lost(search.proof(), [put_aside(len(refused))])
+        verdict = past.said_of_lost(search.proof(), [past.put_aside(len(refused))])
         return Filled(recovered, verdict, merged([*search.missing(), *aside]))
 
     async def _lacking(self, gap: Gap, trades: Sequence[Trade]) -> list[Trade]:
         """The given trades that are not stored."""
-        stored = await stored_beside(self._db, gap.exchange, gap.symbol, trades)
+        stored = await past.stored_beside(self._db, gap.exchange, gap.symbol, trades)
         return [trade for trade in trades if trade.trade_id not in stored]
 
-    async def _fill_rows(self, gap: Gap, history: History, timeframe: str) -> Filled:
+    async def _fill_rows(self, gap: Gap, history: past.History, timeframe: str) -> Filled:
         """Fill candles, funding rates or open interest, which are identified by their times."""
-        span_us = step_us(gap.channel, timeframe, history)
+        span_us = past.step_us(gap.channel, timeframe, history)
         start_us, end_us = from_datetime(gap.started_at) // span_us * span_us, from_datetime(gap.ended_at)
         # The stream delivers the candle that was running when the gap ended.
         due_us = end_us // span_us * span_us if gap.channel == "candles" else end_us
-        seen = coverage(gap.channel, timeframe, history, start_us, due_us)
+        seen = past.coverage(gap.channel, timeframe, history, start_us, due_us)
         total = 0
         times: set[int] = set()
-        async for rows in pages(history, gap.channel, gap.symbol, timeframe, start_us, end_us):
+        async for rows in past.pages(history, gap.channel, gap.symbol, timeframe, start_us, end_us):
             times.update(row.time for row in rows if self._accepts(row))  # rows put aside do not fill the gap
-            lacking = await missing_rows(self._db, gap.channel, [row for row in rows if row.time >= start_us])
+            lacking = await past.missing_rows(self._db, gap.channel, [row for row in rows if row.time >= start_us])
             total += len(lacking)
-            await self._hand_over(lacking, partial(missing_rows, self._db, gap.channel))
+            await self._hand_over(lacking, partial(past.missing_rows, self._db, gap.channel))
         if gap.channel == "candles":  # the stream has stored some, which the venue need not return again
             times |= await gap_filling.stored_times(
                 self._db, gap.channel, gap.exchange, gap.symbol, start_us, end_us, timeframe
             )
         seen.see(sorted(times))
         missing = seen.missing()
-        return Filled(total, row_proof(gap.channel, timeframe, missing), missing, may_come=True)
+        return Filled(total, past.row_proof(gap.channel, timeframe, missing), missing, may_come=True)
 
     async def _hand_over(
         self, records: Sequence[RecordT], lacking: Callable[[Sequence[RecordT]], Awaitable[Sequence[RecordT]]]

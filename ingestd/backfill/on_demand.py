@@ -18,18 +18,8 @@ from typing import TypeVar
 
 import structlog
 
+from ingestd.backfill import past
 from ingestd.backfill.audit import MINUTE_US
-from ingestd.backfill.past import (
-    NOT_PROVED,
-    as_known,
-    coverage,
-    missing_rows,
-    pages,
-    put_aside,
-    row_proof,
-    said_of_lost,
-    stored_beside,
-)
 from ingestd.backfill.venues import Venue
 from ingestd.channels import TABLE_OF
 from ingestd.clock import from_datetime, now_us, to_datetime
@@ -181,7 +171,7 @@ class _Work:
             history.require(wanted.channel, wanted.symbol)
             await (self._trades(history) if wanted.channel == "trades" else self._rows(history))
         except FeedError as error:
-            report.verdict = f"{NOT_PROVED}{error}"
+            report.verdict = f"{past.NOT_PROVED}{error}"
             report.missing = [self._left()]
         self._say_what_was_lost()
         if wanted.channel == "trades" and self._touched is not None:
@@ -204,7 +194,7 @@ class _Work:
         self._goes_back = search.goes_back
         while (request := search.next()) is not None:
             page = await self._ask_venue(lambda request=request: history.trades(wanted.symbol, series, request))  # type: ignore[misc]
-            stored = await stored_beside(self._db, wanted.exchange, wanted.symbol, page)
+            stored = await past.stored_beside(self._db, wanted.exchange, wanted.symbol, page)
             missing = search.accept(page, stored)
             oldest = search.begins_late(page)
             if oldest is not None and await self._is_first_of_all(history, oldest):
@@ -237,7 +227,7 @@ class _Work:
             series.paging,
             series.ids,
             needs_overlap=not series.is_known,
-            newest_stored=None if newest is None else as_known(newest),
+            newest_stored=None if newest is None else past.as_known(newest),
         )
         if series.paging is Paging.FROM_ID:
             window = Window(start + position_us, end)
@@ -245,7 +235,7 @@ class _Work:
                 self._db, wanted.exchange, wanted.symbol, to_datetime(window.start_us)
             )
             if edge is not None and window.start_us - edge.time <= _NEAR_US:
-                return begin(window, before=[as_known(edge)])
+                return begin(window, before=[past.as_known(edge)])
             first = await self._ask_venue(lambda: history.id_at(wanted.symbol, series, window))
             # Begin one trade earlier: its time proves that no trade of the window comes before `first`.
             return begin(window, start=None if first is None else Request(from_id=max(0, first - 1)))
@@ -255,7 +245,7 @@ class _Work:
             until = to_datetime(end - position_us)
             edge = await gap_filling.oldest_trade_since(self._db, wanted.exchange, wanted.symbol, until)
             if edge is not None and edge.time - from_datetime(until) <= _NEAR_US:
-                return begin(window, after=[as_known(edge)])
+                return begin(window, after=[past.as_known(edge)])
             return begin(window)
         return begin(Window(start + position_us if series.paging is Paging.FROM_TIME else start, end))
 
@@ -274,15 +264,17 @@ class _Work:
         wanted = self._wanted
         start, end = self._window.start_us, self._window.end_us
         begin = start + self._place.position
-        seen = coverage(wanted.channel, self._timeframe, history, begin, end)
-        async for page in pages(history, wanted.channel, wanted.symbol, self._timeframe, begin, end, self._ask_venue):
+        seen = past.coverage(wanted.channel, self._timeframe, history, begin, end)
+        async for page in past.pages(
+            history, wanted.channel, wanted.symbol, self._timeframe, begin, end, self._ask_venue
+        ):
             seen.see([row.time for row in page])
             inside = [row for row in page if row.time >= begin]
             self._report.fetched += len(inside)
-            missing = await missing_rows(self._db, wanted.channel, inside)
+            missing = await past.missing_rows(self._db, wanted.channel, inside)
             await self._store(missing, self._advanced_to(seen.proved_until_us() - start))
         self._report.missing = seen.missing()
-        self._report.verdict = row_proof(wanted.channel, self._timeframe, self._report.missing)
+        self._report.verdict = past.row_proof(wanted.channel, self._timeframe, self._report.missing)
 
     async def _store(self, records: Sequence[MarketRecord], position: int) -> None:
         """Store a page, then the progress. After a kill in between, the page is requested again."""
@@ -332,10 +324,10 @@ class _Work:
             return
         report.missing = merged([*report.missing, *self._lost])
         aside = report.rejected - report.kept_out
-        said = [put_aside(aside)] if aside else []
+        said = [past.put_aside(aside)] if aside else []
         if report.kept_out:
             said.append(f"the table did not take {report.kept_out} rows, and has none that is theirs: see its triggers")
-        report.verdict = said_of_lost(report.verdict, said)
+        report.verdict = past.said_of_lost(report.verdict, said)
 
     def _touch(self, times: Sequence[int]) -> None:
         """Note which candles to refresh, also of rows stored before: a killed run may have left them stale."""

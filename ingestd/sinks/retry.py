@@ -12,18 +12,9 @@ from typing import Generic, Protocol, TypeVar
 
 import structlog
 
+from ingestd import errors
 from ingestd.clock import monotonic_s, wait_at_most
-from ingestd.errors import (
-    ConnectionLost,
-    DatabaseError,
-    KafkaError,
-    Reaction,
-    SchemaError,
-    is_away,
-    is_known,
-    may_be_of_a_row,
-    reaction_to,
-)
+from ingestd.errors import Reaction
 from ingestd.ops.metrics import Metrics
 from ingestd.retry import Backoff
 from ingestd.status import SinkStatus
@@ -123,7 +114,7 @@ class PersistentWriter(Generic[ConnectionT]):
         """The log level of an error."""
         if alarming:
             return "error"
-        return "warning" if self._logs_outages or not is_away(error) else "debug"
+        return "warning" if self._logs_outages or not errors.is_away(error) else "debug"
 
     async def _connected(self) -> ConnectionT:
         if self._connection is None or self._connection.is_closed:
@@ -132,13 +123,13 @@ class PersistentWriter(Generic[ConnectionT]):
                 async with asyncio.timeout(limit_s):
                     self._connection = await self._connect()
             except TimeoutError as error:
-                raise ConnectionLost(f"the server of {self.name} does not answer") from error
+                raise errors.ConnectionLost(f"the server of {self.name} does not answer") from error
         return self._connection
 
     def _delay_s(self, error: Exception) -> float:
-        reaction, failed_again = reaction_to(error), self.status.attempts_failed > 1
+        reaction, failed_again = errors.reaction_to(error), self.status.attempts_failed > 1
         needs_a_person = reaction is Reaction.PAUSE or (reaction is Reaction.RECONNECT and failed_again)
-        is_long = needs_a_person or isinstance(error, SchemaError) or self.status.is_stuck
+        is_long = needs_a_person or isinstance(error, errors.SchemaError) or self.status.is_stuck
         return (self._pause if is_long else self._retry).next_s()
 
     def _note(self, error: Exception) -> float:
@@ -148,12 +139,12 @@ class PersistentWriter(Generic[ConnectionT]):
         if not status.attempts_failed:
             self._failing_since_s = monotonic_s()
         status.attempts_failed += 1
-        status.is_stuck = status.attempts_failed >= _REFUSALS_UNTIL_STUCK and may_be_of_a_row(error)
+        status.is_stuck = status.attempts_failed >= _REFUSALS_UNTIL_STUCK and errors.may_be_of_a_row(error)
         self._metrics.sink_up.labels(self.name).set(0)
         kind = kind_of(error)
         self._metrics.sink_errors.labels(self.name, kind).inc()
         # Errors of a row or a duplicate come here only if the writer could not isolate or merge it.
-        alarming = not is_known(error) or reaction_to(error) in _NEED_A_PERSON or status.is_stuck
+        alarming = not errors.is_known(error) or errors.reaction_to(error) in _NEED_A_PERSON or status.is_stuck
         if alarming:
             self._metrics.sink_alarms.labels(self.name).inc()
         delay_s = self._delay_s(error)
@@ -165,7 +156,7 @@ class PersistentWriter(Generic[ConnectionT]):
                 sink=self.name,
                 error=status.problem,
                 kind=kind,
-                exc_info=None if is_known(error) else error,
+                exc_info=None if errors.is_known(error) else error,
                 attempts=status.attempts_failed,
                 records_waiting=self._waiting(),
                 **({"of_an_earlier_run_and_maybe_stored": doubtful} if (doubtful := self._doubtful()) else {}),
@@ -191,6 +182,6 @@ class PersistentWriter(Generic[ConnectionT]):
 
 def kind_of(error: Exception) -> str:
     """The label of an error in the metrics: the server's own name for the error, if there is one."""
-    if isinstance(error, DatabaseError):
+    if isinstance(error, errors.DatabaseError):
         return error.sqlstate
-    return error.name if isinstance(error, KafkaError) else type(error).__name__
+    return error.name if isinstance(error, errors.KafkaError) else type(error).__name__

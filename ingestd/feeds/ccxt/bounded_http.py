@@ -10,19 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from aiohttp import (
-    ClientError,
-    ClientHandlerType,
-    ClientRequest,
-    ClientResponse,
-    ClientSession,
-    ClientWebSocketResponse,
-    CookieJar,
-    TCPConnector,
-    WebSocketError,
-    WSCloseCode,
-    WSMsgType,
-)
+import aiohttp
 from aiohttp._websocket.reader import WebSocketReader
 from yarl import URL
 
@@ -44,11 +32,11 @@ from ingestd.feeds.wire_limits import (
 from ingestd.retry import cut, retry_after_s
 
 _FIRST_ERROR = 400  # HTTP statuses from here on are errors
-_CONTROL = frozenset({WSMsgType.CLOSE.value, WSMsgType.PING.value, WSMsgType.PONG.value})
-_CONTINUATION = WSMsgType.CONTINUATION.value
+_CONTROL = frozenset({aiohttp.WSMsgType.CLOSE.value, aiohttp.WSMsgType.PING.value, aiohttp.WSMsgType.PONG.value})
+_CONTINUATION = aiohttp.WSMsgType.CONTINUATION.value
 
 
-class _FewCookies(CookieJar):
+class _FewCookies(aiohttp.CookieJar):
     """Cookie jar that clears itself when it exceeds `MAX_COOKIE_CHARS`. One bad reply could otherwise set so many
     cookies that every later request is refused."""
 
@@ -58,19 +46,19 @@ class _FewCookies(CookieJar):
             self.clear()
 
 
-class ReplyRefused(ClientError):
+class ReplyRefused(aiohttp.ClientError):
     """A reply was not read, or a redirect was not followed. The message says which and why."""
 
 
 def bounded_session(
-    connector: TCPConnector, *, trust_env: bool, on_long_wait: Callable[[str, float], None]
-) -> ClientSession:
+    connector: aiohttp.TCPConnector, *, trust_env: bool, on_long_wait: Callable[[str, float], None]
+) -> aiohttp.ClientSession:
     """Create a session that reads at most `MAX_REPLY_BYTES` of a reply and follows redirects only within one server.
 
     `on_long_wait` is called with the URL and the seconds if an exchange asks for a longer wait than we allow.
     """
 
-    async def guarded(request: ClientRequest, send: ClientHandlerType) -> ClientResponse:
+    async def guarded(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         response = await send(request)
         if response.status in REDIRECTS:
             _look_at_redirect(request.url, response)
@@ -80,7 +68,7 @@ def bounded_session(
                 on_long_wait(shown(str(request.url)), asked_s)
         return response
 
-    return ClientSession(
+    return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=_FewCookies(),
         trust_env=trust_env,
@@ -108,7 +96,7 @@ def _transport_of(connection: Any) -> Any:
     return connection._conn.transport if connection._conn is not None else None
 
 
-def _look_at_redirect(url: URL, response: ClientResponse) -> None:
+def _look_at_redirect(url: URL, response: aiohttp.ClientResponse) -> None:
     location = response.headers.get("Location") or response.headers.get("URI")
     if location is None:
         return
@@ -122,7 +110,7 @@ def _look_at_redirect(url: URL, response: ClientResponse) -> None:
         raise ReplyRefused(str(error)) from error
 
 
-class _Response(ClientResponse):
+class _Response(aiohttp.ClientResponse):
     """A response whose body is read only up to the limit."""
 
     async def read(self) -> bytes:
@@ -170,14 +158,14 @@ class BoundedReader(WebSocketReader):
             self._fragment_bytes += payload_bytes
             if too_fragmented(self._fragments, self._fragment_bytes):
                 why = f"a message in {self._fragments} frames of {self._fragment_bytes} bytes in all"
-                raise WebSocketError(WSCloseCode.POLICY_VIOLATION, why)
+                raise aiohttp.WebSocketError(aiohttp.WSCloseCode.POLICY_VIOLATION, why)
             if fin:
                 self._fragments = self._fragment_bytes = 0
         if self._budget.is_overdrawn(CONTROL_FRAME_COST if opcode in _CONTROL else FRAGMENT_COST, monotonic_s()):
-            raise WebSocketError(WSCloseCode.POLICY_VIOLATION, "a flood of frames that are no message")
+            raise aiohttp.WebSocketError(aiohttp.WSCloseCode.POLICY_VIOLATION, "a flood of frames that are no message")
 
 
-class _WebSocket(ClientWebSocketResponse):
+class _WebSocket(aiohttp.ClientWebSocketResponse):
     """A WebSocket that reads frames with a `BoundedReader` instead of the parser that aiohttp assigns to it."""
 
     @property

@@ -5,34 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
-from ingestd.lab.sim.venues.base import (
-    BookChange,
-    Handshake,
-    Host,
-    Request,
-    RestAnswer,
-    RestCall,
-    RestSource,
-    SentTick,
-    SentTrade,
-    Stream,
-    Venue,
-    compact,
-    first_available,
-    parse_exact,
-    shifted,
-    times_of,
-)
+from ingestd.lab.sim.venues import base
 
-SPOT_WS = Host(
+SPOT_WS = base.Host(
     "/binance-spot-ws",
     ("wss://stream.binance.com:9443", "wss://stream.binance.com:443", "wss://data-stream.binance.vision"),
 )
-SPOT_REST = Host("/binance-spot-rest", ("https://api.binance.com", "https://data-api.binance.vision"))
-LINEAR_WS = Host("/binance-usdm-ws", ("wss://fstream.binance.com",))
-LINEAR_REST = Host("/binance-usdm-rest", ("https://fapi.binance.com",))
+SPOT_REST = base.Host("/binance-spot-rest", ("https://api.binance.com", "https://data-api.binance.vision"))
+LINEAR_WS = base.Host("/binance-usdm-ws", ("wss://fstream.binance.com",))
+LINEAR_REST = base.Host("/binance-usdm-rest", ("https://fapi.binance.com",))
 # ccxt's `binance` loads all three families at once; the coin-margined one is always served empty
-INVERSE_REST = Host("/binance-coinm-rest", ("https://dapi.binance.com",))
+INVERSE_REST = base.Host("/binance-coinm-rest", ("https://dapi.binance.com",))
 
 _CHANNELS = {
     "trade": "trades",
@@ -42,9 +25,9 @@ _CHANNELS = {
     "markPrice": "funding",
     "kline_1m": "candles",
 }
-_EVENT_TIME = times_of("E", "T", "O", "C", "serverTime", "time", "nextFundingTime")
-_KLINE_EVENT = times_of("E")
-_KLINE_BOUND = times_of("t", "T")
+_EVENT_TIME = base.times_of("E", "T", "O", "C", "serverTime", "time", "nextFundingTime")
+_KLINE_EVENT = base.times_of("E")
+_KLINE_BOUND = base.times_of("t", "T")
 _MINUTE_MS = 60_000
 _RECORDED_UNDER = {
     SPOT_REST.path: "api.binance.com/api/v3/",
@@ -54,7 +37,7 @@ _RECORDED_UNDER = {
 _EMPTY_MARKETS = '{"timezone":"UTC","serverTime":0,"rateLimits":[],"exchangeFilters":[],"symbols":[]}'
 
 
-class Binance(Venue):
+class Binance(base.Venue):
     """`linear` names the family of the capture; both families' hosts are always served."""
 
     hosts = (SPOT_WS, SPOT_REST, LINEAR_WS, LINEAR_REST, INVERSE_REST)
@@ -64,22 +47,22 @@ class Binance(Venue):
         self.linear = linear
         self.exchange = "binanceusdm" if linear else "binance"
 
-    def handshake(self, path: str, query: Mapping[str, str]) -> Handshake:
+    def handshake(self, path: str, query: Mapping[str, str]) -> base.Handshake:
         """`/ws/<stream>` is raw, `/stream?streams=a/b` enveloped; ccxt connects to `/ws/<its connection number>`."""
         parts = [part for part in path.split("/") if part]
         combined = "stream" in parts
         after_ws = parts[parts.index("ws") + 1 :] if "ws" in parts else []
         named = query.get("streams", "").split("/") if combined else after_ws
-        return Handshake(streams=[name for name in named if "@" in name], combined=combined)
+        return base.Handshake(streams=[name for name in named if "@" in name], combined=combined)
 
-    def request(self, text: str) -> Request:
+    def request(self, text: str) -> base.Request:
         """`{"method": "SUBSCRIBE", "params": [...], "id": 1}`, answered `{"result": null, "id": 1}`."""
         asked = json.loads(text)
         names = [str(name) for name in asked.get("params", [])]
         operation = str(asked.get("method", "")).lower()
-        return Request.of(operation, names, [compact({"result": None, "id": asked.get("id")})])
+        return base.Request.of(operation, names, [base.compact({"result": None, "id": asked.get("id")})])
 
-    def stream_of(self, text: str) -> Stream | None:
+    def stream_of(self, text: str) -> base.Stream | None:
         """By the envelope's stream name, or by a raw frame's event."""
         document = json.loads(text)
         if not isinstance(document, dict):
@@ -97,7 +80,7 @@ class Binance(Venue):
             candidates.append(f"{market}@{swapped}")
         if family in ("depth", "markPrice"):
             candidates += [name for name in available if name.startswith(f"{market}@{family}")]
-        return first_available(candidates, available)
+        return base.first_available(candidates, available)
 
     def payload(self, text: str) -> str:
         """The `data` of an enveloped frame, byte for byte."""
@@ -108,55 +91,56 @@ class Binance(Venue):
     def wrap(self, stream: str, payload: str) -> str:
         return f'{{"stream":"{stream}","data":{payload}}}'
 
-    def shift(self, stream: Stream, payload: str, delta_ms: int) -> str:
+    def shift(self, stream: base.Stream, payload: str, delta_ms: int) -> str:
         """`t` is a time only in a kline (elsewhere a trade id); a candle stays on its minute."""
         if stream.channel != "candles":
             return super().shift(stream, payload, delta_ms)
         head, marker, candle = payload.partition('"k":')
         whole_minutes = delta_ms // _MINUTE_MS * _MINUTE_MS
-        return shifted(_KLINE_EVENT, head, delta_ms) + marker + shifted(_KLINE_BOUND, candle, whole_minutes)
+        return base.shifted(_KLINE_EVENT, head, delta_ms) + marker + base.shifted(_KLINE_BOUND, candle, whole_minutes)
 
-    def trades(self, payload: str) -> list[SentTrade]:
+    def trades(self, payload: str) -> list[base.SentTrade]:
         """`m` means that the buyer is the maker, so the taker sold."""
-        data = parse_exact(payload)
+        data = base.parse_exact(payload)
         trade_id = data["t"] if data["e"] == "trade" else data["a"]
         side = "sell" if data["m"] else "buy"
-        return [SentTrade(data["s"], trade_id, data["p"], data["q"], int(data["T"]) * 1000, side)]
+        return [base.SentTrade(data["s"], trade_id, data["p"], data["q"], int(data["T"]) * 1000, side)]
 
-    def ticks(self, payload: str) -> list[SentTick]:
+    def ticks(self, payload: str) -> list[base.SentTick]:
         """Spot's bookTicker has no exchange time."""
-        data = parse_exact(payload)
+        data = base.parse_exact(payload)
         time_us = int(data["T"]) * 1000 if "T" in data else None
-        return [SentTick(data["s"], data["b"], data["B"], data["a"], data["A"], time_us)]
+        return [base.SentTick(data["s"], data["b"], data["B"], data["a"], data["A"], time_us)]
 
-    def book_change(self, payload: str) -> BookChange:
+    def book_change(self, payload: str) -> base.BookChange:
         """A diff; the snapshot comes over REST."""
         data = json.loads(payload)
-        return BookChange(data["s"], False, data["b"], data["a"], data["u"], str(data["E"]))
+        return base.BookChange(data["s"], False, data["b"], data["a"], data["u"], str(data["E"]))
 
-    def first_book(self, market_id: str, source: RestSource) -> BookChange | None:
+    def first_book(self, market_id: str, source: base.RestSource) -> base.BookChange | None:
         """The last recorded depth body."""
         bodies = source.recorded(f"depth?symbol={market_id}&")
         if not bodies:
             return None
         data = json.loads(bodies[-1])
-        return BookChange(market_id, True, data["bids"], data["asks"], data["lastUpdateId"], "")
+        return base.BookChange(market_id, True, data["bids"], data["asks"], data["lastUpdateId"], "")
 
-    def rest(self, call: RestCall, source: RestSource) -> RestAnswer | None:
+    def rest(self, call: base.RestCall, source: base.RestSource) -> base.RestAnswer | None:
         """exchangeInfo and depth come from the capture; time and ping from the replay's clock."""
         match call.path.rsplit("/", 1)[-1]:
             case "exchangeInfo":
                 bodies = source.recorded(_RECORDED_UNDER[call.host] + "exchangeInfo")
-                return RestAnswer(bodies[0]) if bodies else RestAnswer(_EMPTY_MARKETS, "no markets recorded: empty")
+                empty = base.RestAnswer(_EMPTY_MARKETS, "no markets recorded: empty")
+                return base.RestAnswer(bodies[0]) if bodies else empty
             case "depth":
                 return _depth(call.query.get("symbol", ""), source)
             case "time":
-                return RestAnswer(f'{{"serverTime":{source.now_ms()}}}')
+                return base.RestAnswer(f'{{"serverTime":{source.now_ms()}}}')
             case "ping":
-                return RestAnswer("{}")
+                return base.RestAnswer("{}")
         return None
 
-    def symbols(self, market_ids: Iterable[str], source: RestSource) -> dict[str, str]:
+    def symbols(self, market_ids: Iterable[str], source: base.RestSource) -> dict[str, str]:
         """By base and quote in exchangeInfo."""
         wanted = set(market_ids)
         found: dict[str, str] = {}
@@ -168,10 +152,10 @@ class Binance(Venue):
         return found
 
 
-def stream_named(name: str) -> Stream:
+def stream_named(name: str) -> base.Stream:
     """`btcusdt@depth@100ms` → its channel and market."""
     market, _, kind = name.partition("@")
-    return Stream(name, _CHANNELS.get(kind.split("@")[0], "other"), market.upper())
+    return base.Stream(name, _CHANNELS.get(kind.split("@")[0], "other"), market.upper())
 
 
 def _raw_name(data: dict[str, object]) -> str | None:
@@ -191,7 +175,7 @@ def _raw_name(data: dict[str, object]) -> str | None:
     return None
 
 
-def _depth(market_id: str, source: RestSource) -> RestAnswer | None:
+def _depth(market_id: str, source: base.RestSource) -> base.RestAnswer | None:
     """The recorded snapshot, updated to the cursor once the replay has passed it."""
     bodies = source.recorded(f"depth?symbol={market_id}&")
     if not bodies:
@@ -199,6 +183,6 @@ def _depth(market_id: str, source: RestSource) -> RestAnswer | None:
     book = source.books.get(market_id)
     snapshot = json.loads(bodies[-1])
     if book is None or book.sequence <= snapshot["lastUpdateId"]:
-        return RestAnswer(bodies[-1])
+        return base.RestAnswer(bodies[-1])
     snapshot.update(lastUpdateId=book.sequence, bids=book.sorted_bids(), asks=book.sorted_asks())
-    return RestAnswer(compact(snapshot), "snapshot brought up to the replay's cursor")
+    return base.RestAnswer(base.compact(snapshot), "snapshot brought up to the replay's cursor")

@@ -8,24 +8,10 @@ from datetime import datetime
 from typing import ClassVar
 
 from ingestd.clock import from_datetime, iso_text
-from ingestd.lab.sim.venues.base import (
-    BookChange,
-    Host,
-    RecordedBook,
-    Request,
-    RestAnswer,
-    RestCall,
-    RestSource,
-    SentTick,
-    SentTrade,
-    Stream,
-    Venue,
-    compact,
-    times_of,
-)
+from ingestd.lab.sim.venues import base
 
-WS = Host("/coinbase-ws", ("wss://ws-feed.exchange.coinbase.com", "wss://ws-feed.pro.coinbase.com"))
-REST = Host("/coinbase-rest", ("https://api.exchange.coinbase.com", "https://api.pro.coinbase.com"))
+WS = base.Host("/coinbase-ws", ("wss://ws-feed.exchange.coinbase.com", "wss://ws-feed.pro.coinbase.com"))
+REST = base.Host("/coinbase-rest", ("https://api.exchange.coinbase.com", "https://api.pro.coinbase.com"))
 
 _CHANNEL_OF_TYPE = {
     "ticker": "ticker",
@@ -38,15 +24,15 @@ _OURS = {"ticker": "ticks", "matches": "trades", "level2": "order_book"}
 _TAKER_OF_MAKER = {"buy": "sell", "sell": "buy"}
 
 
-class Coinbase(Venue):
+class Coinbase(base.Venue):
     """Coinbase lists products and channels separately."""
 
     exchange = "coinbaseexchange"
     hosts = (WS, REST)
     stand_ins: ClassVar[Mapping[str, str]] = {"ticker_batch": "ticker", "level2_batch": "level2", "level2_50": "level2"}
-    times = times_of("time")
+    times = base.times_of("time")
 
-    def request(self, text: str) -> Request:
+    def request(self, text: str) -> base.Request:
         """`{"type": "subscribe", "product_ids": [...], "channels": [name | {"name", "product_ids"}]}`."""
         asked = json.loads(text)
         products = asked.get("product_ids", [])
@@ -55,61 +41,63 @@ class Coinbase(Venue):
             name, own = (channel, products) if isinstance(channel, str) else (channel["name"], channel["product_ids"])
             names += [f"{name}:{product}" for product in own or products]
             channels.append({"name": name, "product_ids": own or products})
-        return Request.of(asked.get("type"), names, [compact({"type": "subscriptions", "channels": channels})])
+        reply = base.compact({"type": "subscriptions", "channels": channels})
+        return base.Request.of(asked.get("type"), names, [reply])
 
-    def stream_of(self, text: str) -> Stream | None:
+    def stream_of(self, text: str) -> base.Stream | None:
         document = json.loads(text)
         channel = _CHANNEL_OF_TYPE.get(document.get("type", ""))
         if channel is None:
             return None
         product = document["product_id"]
-        return Stream(f"{channel}:{product}", _OURS[channel], product)
+        return base.Stream(f"{channel}:{product}", _OURS[channel], product)
 
-    def trades(self, payload: str) -> list[SentTrade]:
+    def trades(self, payload: str) -> list[base.SentTrade]:
         """`side` is the maker's."""
         data = json.loads(payload)
         trade_id, side = str(data["trade_id"]), _TAKER_OF_MAKER[data["side"]]
-        return [SentTrade(data["product_id"], trade_id, data["price"], data["size"], _us(data["time"]), side)]
+        return [base.SentTrade(data["product_id"], trade_id, data["price"], data["size"], _us(data["time"]), side)]
 
-    def ticks(self, payload: str) -> list[SentTick]:
+    def ticks(self, payload: str) -> list[base.SentTick]:
         """The ticker of 2021 has no sizes."""
         data = json.loads(payload)
         bid, bid_size, ask, ask_size = map(data.get, ("best_bid", "best_bid_size", "best_ask", "best_ask_size"))
         time_us = _us(data["time"]) if "time" in data else None
-        return [SentTick(data["product_id"], bid, bid_size, ask, ask_size, time_us)]
+        return [base.SentTick(data["product_id"], bid, bid_size, ask, ask_size, time_us)]
 
-    def book_change(self, payload: str) -> BookChange:
+    def book_change(self, payload: str) -> base.BookChange:
         """A snapshot, or changes `[side, price, size]`."""
         data = json.loads(payload)
         product = data["product_id"]
         if data["type"] == "snapshot":
-            return BookChange(product, True, data["bids"], data["asks"], 0, data.get("time", ""))
+            return base.BookChange(product, True, data["bids"], data["asks"], 0, data.get("time", ""))
         rows: dict[str, list[list[str]]] = {"buy": [], "sell": []}
         for side, price, size in data["changes"]:
             rows[side].append([price, size])
-        return BookChange(product, False, rows["buy"], rows["sell"], 0, data["time"])
+        return base.BookChange(product, False, rows["buy"], rows["sell"], 0, data["time"])
 
-    def book_snapshot(self, stream: Stream, book: RecordedBook) -> str | None:
+    def book_snapshot(self, stream: base.Stream, book: base.RecordedBook) -> str | None:
         """The current format, which ends with its time."""
         snapshot = {"type": "snapshot", "product_id": stream.market_id}
         rows = {"asks": book.sorted_asks(), "bids": book.sorted_bids()}
-        return compact({**snapshot, **rows, "time": book.time_text})
+        return base.compact({**snapshot, **rows, "time": book.time_text})
 
-    def rest(self, call: RestCall, source: RestSource) -> RestAnswer | None:
+    def rest(self, call: base.RestCall, source: base.RestSource) -> base.RestAnswer | None:
         """products from the capture; the currencies that the products name; time."""
         match call.path.split("/"):
             case ["products", product, "trades"]:
                 trades = source.newest_trades(product, min(int(call.query.get("limit", 100)), 1000))
-                return RestAnswer(compact([_past_trade(trade) for trade in trades]), "as streamed", is_of_now=True)
+                body = base.compact([_past_trade(trade) for trade in trades])
+                return base.RestAnswer(body, "as streamed", is_of_now=True)
             case ["products"]:
-                return RestAnswer(source.recorded("/products")[0])
+                return base.RestAnswer(source.recorded("/products")[0])
             case ["currencies"]:
-                return RestAnswer(_currencies(source), "currencies made from the recorded products")
+                return base.RestAnswer(_currencies(source), "currencies made from the recorded products")
             case ["time"]:
-                return RestAnswer(compact({"epoch": source.now_ms() / 1000}))
+                return base.RestAnswer(base.compact({"epoch": source.now_ms() / 1000}))
         return None
 
-    def symbols(self, market_ids: Iterable[str], source: RestSource) -> dict[str, str]:
+    def symbols(self, market_ids: Iterable[str], source: base.RestSource) -> dict[str, str]:
         """`SKL-USD` → `SKL/USD`."""
         return {market_id.replace("-", "/"): market_id for market_id in market_ids}
 
@@ -118,7 +106,7 @@ def _us(text: str) -> int:
     return from_datetime(datetime.fromisoformat(text))
 
 
-def _past_trade(trade: SentTrade) -> dict[str, str | int]:
+def _past_trade(trade: base.SentTrade) -> dict[str, str | int]:
     """`side` is the maker's, as in the stream."""
     return {
         "time": iso_text(trade.time_us),
@@ -129,7 +117,7 @@ def _past_trade(trade: SentTrade) -> dict[str, str | int]:
     }
 
 
-def _currencies(source: RestSource) -> str:
+def _currencies(source: base.RestSource) -> str:
     """Every currency a product names; `max_precision` is what ccxt reads as the precision."""
     names: set[str] = set()
     for product in json.loads(source.recorded("/products")[0]):
@@ -138,4 +126,4 @@ def _currencies(source: RestSource) -> str:
         {"id": name, "name": name, "status": "online", "max_precision": "0.00000001", "details": {}, "min_size": "0"}
         for name in sorted(names)
     ]
-    return compact(rows)
+    return base.compact(rows)

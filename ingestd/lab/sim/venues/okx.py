@@ -8,25 +8,10 @@ import zlib
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
-from ingestd.lab.sim.venues.base import (
-    BookChange,
-    Host,
-    RecordedBook,
-    Request,
-    RestAnswer,
-    RestCall,
-    RestSource,
-    SentTick,
-    SentTrade,
-    Stream,
-    Venue,
-    compact,
-    shifted,
-    times_of,
-)
+from ingestd.lab.sim.venues import base
 
-WS = Host("/okx-ws", ("wss://ws.okx.com:8443", "wss://ws.okx.com:443"))
-REST = Host("/okx-rest", ("https://www.okx.com",))
+WS = base.Host("/okx-ws", ("wss://ws.okx.com:8443", "wss://ws.okx.com:443"))
+REST = base.Host("/okx-rest", ("https://www.okx.com",))
 
 _OURS = {
     "trades": "trades",
@@ -41,26 +26,25 @@ _CANDLE_TIME = re.compile(r'(\[")(\d{13})\b')
 _CHECKSUM_LEVELS = 25
 
 
-class Okx(Venue):
+class Okx(base.Venue):
     """`/ws/v5/public` and `/business` are served the same way."""
 
     exchange = "okx"
     hosts = (WS, REST)
     stand_ins: ClassVar[Mapping[str, str]] = {"bbo-tbt": "tickers", "trades-all": "trades"}  # `tickers` has bid and ask
-    times = times_of("ts", "fundingTime", "nextFundingTime")  # not an instrument's listing and expiry
+    times = base.times_of("ts", "fundingTime", "nextFundingTime")  # not an instrument's listing and expiry
 
-    def request(self, text: str) -> Request:
+    def request(self, text: str) -> base.Request:
         """`{"op": "subscribe", "args": [{"channel", "instId"}]}`, one answer per argument; `ping` → `pong`."""
         if text == "ping":
-            return Request(replies=["pong"])
+            return base.Request(replies=["pong"])
         asked = json.loads(text)
         operation, args = asked.get("op"), asked.get("args", [])
         names = [f"{arg['channel']}:{arg.get('instId', '')}" for arg in args]
-        return Request.of(
-            operation, names, [compact({"event": operation, "arg": arg, "connId": "sim"}) for arg in args]
-        )
+        replies = [base.compact({"event": operation, "arg": arg, "connId": "sim"}) for arg in args]
+        return base.Request.of(operation, names, replies)
 
-    def stream_of(self, text: str) -> Stream | None:
+    def stream_of(self, text: str) -> base.Stream | None:
         if text == "pong":
             return None
         document = json.loads(text)
@@ -69,58 +53,60 @@ class Okx(Venue):
             return None
         return _stream(arg["channel"], arg["instId"])
 
-    def shift(self, stream: Stream, payload: str, delta_ms: int) -> str:
+    def shift(self, stream: base.Stream, payload: str, delta_ms: int) -> str:
         """A candle row begins with its time, and stays on its minute."""
         if stream.name.startswith("candle"):
-            return shifted(_CANDLE_TIME, payload, delta_ms // 60_000 * 60_000)
+            return base.shifted(_CANDLE_TIME, payload, delta_ms // 60_000 * 60_000)
         return super().shift(stream, payload, delta_ms)
 
-    def trades(self, payload: str) -> list[SentTrade]:
+    def trades(self, payload: str) -> list[base.SentTrade]:
         """A frame may hold several trades."""
         return [
-            SentTrade(row["instId"], row["tradeId"], row["px"], row["sz"], int(row["ts"]) * 1000, row["side"])
+            base.SentTrade(row["instId"], row["tradeId"], row["px"], row["sz"], int(row["ts"]) * 1000, row["side"])
             for row in json.loads(payload)["data"]
         ]
 
-    def ticks(self, payload: str) -> list[SentTick]:
+    def ticks(self, payload: str) -> list[base.SentTick]:
         """From `tickers`, or `bbo-tbt` with one level per side."""
         document = json.loads(payload)
         if document["arg"]["channel"] == "bbo-tbt":
             return [_bbo(document["arg"]["instId"], row) for row in document["data"]]
         return [
-            SentTick(row["instId"], row["bidPx"], row["bidSz"], row["askPx"], row["askSz"], int(row["ts"]) * 1000)
+            base.SentTick(row["instId"], row["bidPx"], row["bidSz"], row["askPx"], row["askSz"], int(row["ts"]) * 1000)
             for row in document["data"]
         ]
 
-    def book_change(self, payload: str) -> BookChange:
+    def book_change(self, payload: str) -> base.BookChange:
         """Rows are `[price, size, "0", orders]`. In 2022 there was no `seqId`: the time orders the frames."""
         document = json.loads(payload)
         row = document["data"][0]
         reset = document.get("action") == "snapshot"
-        return BookChange(document["arg"]["instId"], reset, row["bids"], row["asks"], 0, row["ts"])
+        return base.BookChange(document["arg"]["instId"], reset, row["bids"], row["asks"], 0, row["ts"])
 
-    def book_snapshot(self, stream: Stream, book: RecordedBook) -> str | None:
+    def book_snapshot(self, stream: base.Stream, book: base.RecordedBook) -> str | None:
         """With the checksum OKX defines: CRC32 of the 25 best levels, bid and ask in turn."""
         asks, bids = book.sorted_asks(), book.sorted_bids()
         row = {"asks": asks, "bids": bids, "ts": book.time_text, "checksum": _checksum(bids, asks)}
         arg = {"channel": stream.name.partition(":")[0], "instId": stream.market_id}
-        return compact({"arg": arg, "action": "snapshot", "data": [row]})
+        return base.compact({"arg": arg, "action": "snapshot", "data": [row]})
 
-    def rest(self, call: RestCall, source: RestSource) -> RestAnswer | None:
+    def rest(self, call: base.RestCall, source: base.RestSource) -> base.RestAnswer | None:
         """instruments from the capture (empty for missing types); time."""
         match call.path:
             case "api/v5/public/instruments":
                 kind, family = call.query.get("instType", ""), call.query.get("uly") or call.query.get("instFamily")
                 bodies = source.recorded(f"instruments?instType={kind}" + (f"&uly={family}" if family else ""))
-                return RestAnswer(bodies[0]) if bodies else RestAnswer(_wrapped([]), "no instruments recorded: empty")
+                empty = base.RestAnswer(_wrapped([]), "no instruments recorded: empty")
+                return base.RestAnswer(bodies[0]) if bodies else empty
             case "api/v5/market/trades" | "api/v5/market/history-trades":
                 trades = source.newest_trades(call.query.get("instId", ""), int(call.query.get("limit", 100)))
-                return RestAnswer(_wrapped([_past_trade(trade) for trade in trades]), "as streamed", is_of_now=True)
+                body = _wrapped([_past_trade(trade) for trade in trades])
+                return base.RestAnswer(body, "as streamed", is_of_now=True)
             case "api/v5/public/time":
-                return RestAnswer(_wrapped([{"ts": str(source.now_ms())}]))
+                return base.RestAnswer(_wrapped([{"ts": str(source.now_ms())}]))
         return None
 
-    def symbols(self, market_ids: Iterable[str], source: RestSource) -> dict[str, str]:
+    def symbols(self, market_ids: Iterable[str], source: base.RestSource) -> dict[str, str]:
         """By the recorded instruments; a contract settles in `settleCcy`."""
         wanted, found = set(market_ids), {}
         for body in source.recorded("instruments?"):
@@ -130,27 +116,26 @@ class Okx(Venue):
         return found
 
 
-def _past_trade(trade: SentTrade) -> dict[str, str]:
+def _past_trade(trade: base.SentTrade) -> dict[str, str]:
     names = {"instId": trade.market_id, "tradeId": trade.trade_id, "px": trade.price, "sz": trade.quantity}
     return {**names, "side": trade.side, "ts": str(trade.time_us // 1000)}
 
 
-def _stream(channel: str, market_id: str) -> Stream:
+def _stream(channel: str, market_id: str) -> base.Stream:
     ours = "candles" if channel.startswith("candle") else _OURS.get(channel, "other")
     if channel.startswith("books"):
         ours = "order_book"
-    return Stream(f"{channel}:{market_id}", ours, market_id)
+    return base.Stream(f"{channel}:{market_id}", ours, market_id)
 
 
-def _bbo(market_id: str, row: Mapping[str, list[list[str]]]) -> SentTick:
+def _bbo(market_id: str, row: Mapping[str, list[list[str]]]) -> base.SentTick:
     bid, bid_size = row["bids"][0][:2] if row["bids"] else (None, None)
     ask, ask_size = row["asks"][0][:2] if row["asks"] else (None, None)
-    return SentTick(market_id, bid, bid_size, ask, ask_size, int(str(row["ts"])) * 1000)
+    return base.SentTick(market_id, bid, bid_size, ask, ask_size, int(str(row["ts"])) * 1000)
 
 
 def _unified(row: Mapping[str, str]) -> str:
-    base, quote = row["instId"].split("-")[:2]
-    symbol = f"{base}/{quote}"
+    symbol = "/".join(row["instId"].split("-")[:2])
     if row["instType"] != "SPOT":
         symbol += f":{row['settleCcy']}"
     if row["instType"] == "FUTURES":
@@ -167,4 +152,4 @@ def _checksum(bids: list[list[str]], asks: list[list[str]]) -> int:
 
 
 def _wrapped(rows: list[dict[str, str]]) -> str:
-    return compact({"code": "0", "msg": "", "data": rows})
+    return base.compact({"code": "0", "msg": "", "data": rows})
