@@ -42,13 +42,7 @@ class GroupConsumer:
     """Reads topics as one member of a group."""
 
     def __init__(
-        self,
-        topics: Sequence[str],
-        membership: Membership,
-        *,
-        config: KafkaConfig,
-        client_id: str,
-        group_id: str,
+        self, topics: Sequence[str], membership: Membership, *, config: KafkaConfig, client_id: str, group_id: str
     ) -> None:
         session_ms = int(config.session_timeout_s * 1000)
         # The broker answers a join when every member has joined, at the latest after the session timeout.

@@ -296,11 +296,7 @@ def _streams(statuses: Iterable[FeedStatus]) -> Iterator[StreamStatus]:
 
 _FEED_GAUGES: tuple[tuple[str, str, Callable[[list[FeedStatus]], float]], ...] = (
     ("connected", "1 while the feed is connected", lambda feeds: all(feed.connected for feed in feeds)),
-    (
-        "streams",
-        "Streams the feed serves",
-        lambda feeds: sum(stream.quarantined is None for stream in _streams(feeds)),
-    ),
+    ("streams", "Streams the feed serves", lambda feeds: sum(stream.quarantined is None for stream in _streams(feeds))),
     (
         "quarantined",
         "Streams the venue refuses",

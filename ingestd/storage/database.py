@@ -37,12 +37,7 @@ class Database:
     """
 
     def __init__(
-        self,
-        connection: Any,
-        target: Target,
-        *,
-        lock_timeout_s: float | None,
-        call_timeout_s: float | None,
+        self, connection: Any, target: Target, *, lock_timeout_s: float | None, call_timeout_s: float | None
     ) -> None:
         self._connection = connection
         self._call_timeout_s = call_timeout_s

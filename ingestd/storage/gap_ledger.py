@@ -51,9 +51,7 @@ _COLUMNS = "exchange, symbol, channel, started_at, ended_at, cause, status, reco
 async def list_gaps(db: Database, choice: GapChoice, limit: int) -> list[GapRow]:
     """The newest of the chosen gaps, at most `limit`, newest first."""
     rows = await db.fetch(
-        f"SELECT {_COLUMNS} {_CHOSEN} ORDER BY started_at DESC, id DESC LIMIT $5",
-        *astuple(choice),
-        limit,
+        f"SELECT {_COLUMNS} {_CHOSEN} ORDER BY started_at DESC, id DESC LIMIT $5", *astuple(choice), limit
     )
     return [GapRow(**row) for row in rows]
 

@@ -41,9 +41,5 @@ FACTS = (
             numbering=Numbering(("s",), ("s",)), numbered_frames=_numbered_frames, unsubscription=_unsubscription
         ),
     ),
-    Facts(
-        exchange="bequant",
-        open_interest=_OPEN_INTEREST,
-        books=CcxtBooks(unsubscription=_unsubscription),
-    ),
+    Facts(exchange="bequant", open_interest=_OPEN_INTEREST, books=CcxtBooks(unsubscription=_unsubscription)),
 )

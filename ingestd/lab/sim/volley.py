@@ -220,12 +220,7 @@ VolleyVenue: TypeAlias = LocalVenue[VolleySource]
 
 
 def volley_venue(
-    *,
-    symbols: int = 20,
-    pace: Pace | None = None,
-    count: int | None = None,
-    quiet_s: float | None = 0.0,
-    port: int = 0,
+    *, symbols: int = 20, pace: Pace | None = None, count: int | None = None, quiet_s: float | None = 0.0, port: int = 0
 ) -> VolleyVenue:
     """`async with volley_venue(symbols=20, pace=Steady(10_000)) as venue: venue.url_map`."""
     return LocalVenue(VolleySource(symbols, pace=pace, count=count, quiet_s=quiet_s), port=port)
