@@ -11,7 +11,7 @@ import pytest
 from ingestd.feeds.ccxt.channels import method_for, ticks_from_tickers
 from ingestd.lab.sim.venue_frames import BURST, VENUES, Venue, numbered
 from ingestd.records import BookSnapshot, Tick, Trade
-from tests.support.venue_frames import text_of
+from tests.support.venue_frames import KEYS, TICKS, text_of
 from tests.unit.feeds.doubles import Wire
 
 
@@ -32,7 +32,7 @@ async def wire(venue: Venue) -> AsyncIterator[Wire]:
 
 
 async def test_a_burst_of_trades_is_complete_ordered_and_exact(venue: Venue, wire: Wire) -> None:
-    frames = numbered(venue.trade)
+    frames, keys = numbered(venue.trade), KEYS[venue.exchange]
 
     wire.frames(*frames)
 
@@ -40,7 +40,7 @@ async def test_a_burst_of_trades_is_complete_ordered_and_exact(venue: Venue, wir
     assert len(trades) == BURST
     assert [int(trade.trade_id.rpartition("-")[2]) for trade in trades] == list(range(1, BURST + 1))
     assert {(trade.price, trade.quantity) for trade in trades} == {
-        (text_of(venue.trade, venue.price_key), text_of(venue.trade, venue.size_key))
+        (text_of(venue.trade, keys.price), text_of(venue.trade, keys.size))
     }
     assert all(before.seq < after.seq for before, after in itertools.pairwise(trades))
     assert len(wire.exchange.trades[venue.symbol]) <= 16  # ccxt's own cache stays small
@@ -48,13 +48,14 @@ async def test_a_burst_of_trades_is_complete_ordered_and_exact(venue: Venue, wir
 
 
 async def test_a_burst_of_ticks_is_complete_and_exact(venue: Venue, wire: Wire) -> None:
-    wire.frames(*numbered(venue.tick))
+    frame, keys = TICKS[venue.exchange], KEYS[venue.exchange]
+    wire.frames(*numbered(frame))
 
     ticks = wire.intake.of(Tick)
     assert len(ticks) == BURST
     expected = ("27450.00", "0.500")
-    if venue.bid_keys[0]:
-        expected = (text_of(venue.tick, venue.bid_keys[0]), text_of(venue.tick, venue.bid_keys[1]))
+    if keys.bid:
+        expected = (text_of(frame, keys.bid), text_of(frame, keys.bid_size))
     assert {(tick.bid_price, tick.bid_volume) for tick in ticks} == {expected}
 
 

@@ -16,6 +16,7 @@ from ingestd.venues.binance import Binance
 from ingestd.venues.venue import Venue
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets, shared
 from tests.support.oracle import Compared, Frame, compare, numbered_frames
+from tests.support.venue_frames import TICKS
 from tests.unit.feeds.doubles import Wire
 
 SPOT_URL = "wss://stream.binance.com:9443/ws/0"
@@ -93,7 +94,7 @@ async def test_every_documented_message(url: str, names: dict[str, str]) -> None
 async def test_a_burst(exchange: str, url: str, names: dict[str, str]) -> None:
     (frames,) = (venue for venue in VENUES if venue.exchange == exchange)
 
-    outcome = await compared(url, names, [*numbered(frames.trade, 300), *numbered(frames.tick, 300)])
+    outcome = await compared(url, names, [*numbered(frames.trade, 300), *numbered(TICKS[frames.exchange], 300)])
 
     assert outcome.records == {"trades": 300, "ticks": 300}
 

@@ -19,6 +19,7 @@ from ingestd.venues.bybit import Bybit
 from ingestd.venues.venue import Venue
 from tests.support.captures import shared
 from tests.support.oracle import Compared, compare, numbered_frames
+from tests.support.venue_frames import TICKS
 from tests.unit.feeds.doubles import Wire
 
 ADDRESS = "wss://stream.bybit.com/v5/public/"
@@ -72,7 +73,9 @@ async def test_every_documented_message() -> None:
 async def test_a_burst() -> None:
     (venue,) = (venue for venue in VENUES if venue.exchange == "bybit")
 
-    outcome = await compared("linear", [*numbered(venue.trade, 300), *numbered(venue.tick, 300)], ("trades", "ticks"))
+    outcome = await compared(
+        "linear", [*numbered(venue.trade, 300), *numbered(TICKS[venue.exchange], 300)], ("trades", "ticks")
+    )
 
     assert outcome.records == {"trades": 300, "ticks": 300}
 

@@ -19,6 +19,7 @@ from ingestd.venues.messages import BookChange
 from ingestd.venues.venue import Venue
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets, shared
 from tests.support.oracle import START, Compared, Frame, compare, numbered_frames
+from tests.support.venue_frames import TICKS
 from tests.unit.feeds.doubles import Wire
 
 ADVANCED, EXCHANGE = "wss://advanced-trade-ws.coinbase.com", "wss://ws-feed.exchange.coinbase.com"
@@ -99,7 +100,7 @@ async def test_every_documented_message_of_coinbase_advanced() -> None:
 async def test_a_burst(exchange: str) -> None:
     (venue,) = (venue for venue in VENUES if venue.exchange == exchange)
 
-    outcome = await compared(exchange, [*numbered(venue.trade, 300), *numbered(venue.tick, 300)])
+    outcome = await compared(exchange, [*numbered(venue.trade, 300), *numbered(TICKS[venue.exchange], 300)])
 
     assert outcome.records == {"trades": 300, "ticks": 300}
 

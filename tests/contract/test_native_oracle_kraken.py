@@ -19,6 +19,7 @@ from ingestd.venues.kraken_futures import KrakenFutures
 from ingestd.venues.messages import BookChange
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets, shared
 from tests.support.oracle import START, Compared, Frame, PlainBook, compare, numbered_frames
+from tests.support.venue_frames import TICKS
 from tests.unit.feeds.doubles import Wire
 
 SPOT, FUTURES = "wss://ws.kraken.com/v2", "wss://futures.kraken.com/ws/v1"
@@ -143,7 +144,7 @@ async def test_a_burst(exchange: str) -> None:
     (venue,) = (venue for venue in VENUES if venue.exchange == exchange)
     compared = compared_spot if exchange == "kraken" else compared_futures
 
-    outcome = await compared([*numbered(venue.trade, 300), *numbered(venue.tick, 300)])
+    outcome = await compared([*numbered(venue.trade, 300), *numbered(TICKS[venue.exchange], 300)])
 
     assert outcome.records == {"trades": 300, "ticks": 300}
 

@@ -17,6 +17,7 @@ from ingestd.venues.okx import Okx
 from ingestd.venues.venue import Venue
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets, shared
 from tests.support.oracle import START, Compared, Frame, PlainBook, compare, numbered_frames
+from tests.support.venue_frames import TICKS
 from tests.unit.feeds.doubles import Wire
 
 URL = "wss://ws.okx.com:443/ws/v5/public"
@@ -132,7 +133,7 @@ async def test_every_documented_message() -> None:
 async def test_a_burst() -> None:
     (venue,) = (venue for venue in VENUES if venue.exchange == "okx")
 
-    outcome = await compared([*numbered(venue.trade, 300), *numbered(venue.tick, 300)])
+    outcome = await compared([*numbered(venue.trade, 300), *numbered(TICKS[venue.exchange], 300)])
 
     assert outcome.records == {"trades": 300, "ticks": 300}
 

@@ -14,7 +14,7 @@ from ingestd.storage.database import Database
 from ingestd.validation import TimeWindow
 from tests.integration.sinks.test_timescale import rig
 from tests.support.postgres import DatabaseForTest
-from tests.support.venue_frames import text_of
+from tests.support.venue_frames import KEYS, text_of
 from tests.unit.feeds.doubles import Wire
 
 
@@ -31,10 +31,11 @@ async def test_a_burst_is_stored_whole(venue: Venue, db: Database, database: Dat
         await wire.close()
         intake.close()
         await asyncio.wait_for(sealing, 60)
+    keys = KEYS[venue.exchange]
     stored = await db.fetch("SELECT trade_id, price::text, quantity::text FROM trades ORDER BY seq")
     assert [int(row["trade_id"].rpartition("-")[2]) for row in stored] == list(range(1, BURST + 1))
     assert {(row["price"], row["quantity"]) for row in stored} == {
-        (text_of(venue.trade, venue.price_key), text_of(venue.trade, venue.size_key))
+        (text_of(venue.trade, keys.price), text_of(venue.trade, keys.size))
     }
     assert made.total("stored") == {"trades": BURST}
     assert made.total("rejected") == {}
