@@ -72,16 +72,8 @@ class Dropped:
         """The gap that they leave: from just before the first to just after the last."""
         exchange, channel, symbol = stream
         noun = "record" if self.count == 1 else "records"
-        return FeedGap(
-            exchange=exchange,
-            symbol=symbol,
-            time=self.first - 1,
-            received_at=self.last,
-            channel=channel,
-            ended_at=self.last + 1,
-            cause=DROPPED,
-            detail=f"{self.count} {noun}: {reason}",
-        )
+        detail = f"{self.count} {noun}: {reason}"
+        return FeedGap(exchange, symbol, self.first - 1, self.last, channel, self.last + 1, DROPPED, detail)
 
 
 def dropped(record: MarketRecord) -> Dropped:

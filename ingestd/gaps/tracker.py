@@ -211,16 +211,7 @@ class GapTracker:
             time -= 1
         times.append(time)
         channel, symbol = key
-        return FeedGap(
-            exchange=self._exchange,
-            symbol=symbol,
-            time=time,
-            received_at=received_at,
-            channel=channel,
-            ended_at=ended_at,
-            cause=cause,
-            detail=detail,
-        )
+        return FeedGap(self._exchange, symbol, time, received_at, channel, ended_at, cause, detail)
 
     def _are_many(self, key: StreamKey, at: int) -> bool:
         """Whether the next gap is the last one allowed for this minute."""

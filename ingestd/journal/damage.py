@@ -62,18 +62,10 @@ def damage_gaps(
     streams: Iterable[StreamId], channels: Container[str] | None, span: tuple[int, int], file: str
 ) -> list[FeedGap]:
     """Make a gap for each stream of the file in one of these channels (None: in any)."""
-    since, until = span
+    since, until = span[0] - _BEFORE_SEAL_US, span[1]
+    detail = f"the journal file {file} was damaged"
     return [
-        FeedGap(
-            exchange=exchange,
-            symbol=symbol,
-            time=since - _BEFORE_SEAL_US,
-            received_at=until,
-            channel=channel,
-            ended_at=until,
-            cause=DROPPED,
-            detail=f"the journal file {file} was damaged",
-        )
+        FeedGap(exchange, symbol, since, until, channel, until, DROPPED, detail)
         for exchange, channel, symbol in sorted(streams)
         if channels is None or channel in channels
     ]

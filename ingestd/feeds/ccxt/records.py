@@ -43,20 +43,8 @@ def trade_record(
     kind = marks.kind(info)
     time = time_us(trade.get("timestamp"), info, received_at)
     trade_id = str(trade.get("id") or "") or ids.synthetic(symbol, time // 1000, price, quantity, side, received_at)
-    return Trade(
-        exchange=exchange,
-        symbol=symbol,
-        time=time,
-        received_at=received_at,
-        trade_id=trade_id,
-        seq=ids.seq(trade_id),
-        side=side,
-        price=price,
-        quantity=quantity,
-        kind=kind,
-        in_candles=kind not in marks.not_in_candles,
-        unit=unit,
-    )
+    seq, in_candles = ids.seq(trade_id), kind not in marks.not_in_candles
+    return Trade(exchange, symbol, time, received_at, trade_id, seq, side, price, quantity, kind, in_candles, unit)
 
 
 def tick_record(exchange: str, symbol: str, ticker: Mapping[str, Any], received_at: int) -> Tick | None:
@@ -67,16 +55,9 @@ def tick_record(exchange: str, symbol: str, ticker: Mapping[str, Any], received_
     info = ticker.get("info")
     field = facts_of(exchange).corrections.ticker_time
     time = moment_us(info.get(field)) if field is not None and isinstance(info, Mapping) else None
-    return Tick(
-        exchange=exchange,
-        symbol=symbol,
-        time=time or time_us(ticker.get("timestamp"), info, received_at, ticker.get("datetime")),
-        received_at=received_at,
-        bid_price=bid,
-        bid_volume=decimal_text(ticker.get("bidVolume")),
-        ask_price=ask,
-        ask_volume=decimal_text(ticker.get("askVolume")),
-    )
+    time = time or time_us(ticker.get("timestamp"), info, received_at, ticker.get("datetime"))
+    bid_volume, ask_volume = decimal_text(ticker.get("bidVolume")), decimal_text(ticker.get("askVolume"))
+    return Tick(exchange, symbol, time, received_at, bid, bid_volume, ask, ask_volume)
 
 
 def top_record(exchange: str, symbol: str, book: Mapping[str, Any], received_at: int) -> Tick | None:
@@ -84,17 +65,9 @@ def top_record(exchange: str, symbol: str, book: Mapping[str, Any], received_at:
     bids, asks = list(_levels(book["bids"][:1])), list(_levels(book["asks"][:1]))
     if (not bids and not asks) or (bids and asks and book["bids"][0][0] >= book["asks"][0][0]):
         return None
-    bid, ask = bids[0] if bids else (None, None), asks[0] if asks else (None, None)
-    return Tick(
-        exchange=exchange,
-        symbol=symbol,
-        time=book_time(book, received_at),
-        received_at=received_at,
-        bid_price=bid[0],
-        bid_volume=bid[1],
-        ask_price=ask[0],
-        ask_volume=ask[1],
-    )
+    bid, bid_volume = bids[0] if bids else (None, None)
+    ask, ask_volume = asks[0] if asks else (None, None)
+    return Tick(exchange, symbol, book_time(book, received_at), received_at, bid, bid_volume, ask, ask_volume)
 
 
 def book_time_us(exchange: str, frame: Any) -> int | None:
@@ -130,15 +103,11 @@ def book_record(
     if not bids and not asks:
         return None
     nonce = book.get("nonce")
+    sequence = nonce if isinstance(nonce, int) and nonce < _SEQ_LIMIT else None
+    valid = not (bids and asks and bids[0][0] >= asks[0][0])
+    best_bids, best_asks = tuple(_levels(bids)), tuple(_levels(asks))
     return BookSnapshot(
-        exchange=exchange,
-        symbol=symbol,
-        time=book_time(book, received_at),
-        received_at=received_at,
-        bids=tuple(_levels(bids)),
-        asks=tuple(_levels(asks)),
-        sequence=nonce if isinstance(nonce, int) and nonce < _SEQ_LIMIT else None,
-        valid=not (bids and asks and bids[0][0] >= asks[0][0]),
+        exchange, symbol, book_time(book, received_at), received_at, best_bids, best_asks, sequence, valid
     )
 
 
@@ -150,16 +119,10 @@ def funding_record(exchange: str, symbol: str, rate: Mapping[str, Any], received
     due = rate.get("fundingTimestamp") or rate.get("nextFundingTimestamp")
     interval = rate.get("interval")  # such as `8h`
     hours = interval[:-1] if isinstance(interval, str) and interval.endswith("h") else None
-    return Funding(
-        exchange=exchange,
-        symbol=symbol,
-        time=time_us(rate.get("timestamp"), rate.get("info"), received_at),
-        received_at=received_at,
-        funding_rate=funding_rate,
-        next_funding_time=int(due) * 1000 if due else None,
-        annualised_rate=annualised_rate(funding_rate, hours) if hours is not None else None,
-        mark_price=decimal_text(rate.get("markPrice")),
-    )
+    yearly = annualised_rate(funding_rate, hours) if hours is not None else None
+    time, due_us = time_us(rate.get("timestamp"), rate.get("info"), received_at), int(due) * 1000 if due else None
+    mark_price = decimal_text(rate.get("markPrice"))
+    return Funding(exchange, symbol, time, received_at, funding_rate, due_us, yearly, mark_price=mark_price)
 
 
 def open_interest_record(
@@ -169,15 +132,8 @@ def open_interest_record(
     amount, value, unit = _counted(exchange, symbol, interest)
     if amount is None and value is None:
         return None
-    return OpenInterest(
-        exchange=exchange,
-        symbol=symbol,
-        time=time_us(interest.get("timestamp"), interest.get("info"), received_at),
-        received_at=received_at,
-        open_interest=amount,
-        open_interest_usd=value,
-        unit=unit,
-    )
+    time = time_us(interest.get("timestamp"), interest.get("info"), received_at)
+    return OpenInterest(exchange, symbol, time, received_at, amount, value, unit=unit)
 
 
 def _counted(
@@ -218,22 +174,11 @@ def candle_record(exchange: str, symbol: str, row: Sequence[Any], received_at: i
     """A candle from ccxt's `[opening time (ms), open, high, low, close, volume]`."""
     if len(row) < 6 or not row[0]:
         return None
-    prices = [decimal_text(value) for value in row[1:6]]
-    opened, high, low, closed, volume = prices
+    opened, high, low, closed, volume = map(decimal_text, row[1:6])
     if opened is None or high is None or low is None or closed is None:
         return None
-    return Candle(
-        exchange=exchange,
-        symbol=symbol,
-        time=epoch_us(int(row[0])),
-        received_at=received_at,
-        timeframe=timeframe,
-        open=opened,
-        high=high,
-        low=low,
-        close=closed,
-        volume=volume or "0",
-    )
+    time = epoch_us(int(row[0]))
+    return Candle(exchange, symbol, time, received_at, timeframe, opened, high, low, closed, volume or "0")
 
 
 def streamed_candle_record(
