@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from types import MappingProxyType
@@ -57,9 +57,14 @@ FILES = (
     "xt",
 )
 
-FACTS: Mapping[str, Facts] = {
-    facts.exchange: facts for file in FILES for facts in import_module(f"ingestd.venues.{file}").FACTS
-}
+
+def facts_in(file: str) -> Sequence[Facts]:
+    """The facts in a file of this folder: `FACTS` is those about one exchange, or a tuple of those about several."""
+    facts = import_module(f"ingestd.venues.{file}").FACTS
+    return (facts,) if isinstance(facts, Facts) else facts
+
+
+FACTS: Mapping[str, Facts] = {facts.exchange: facts for file in FILES for facts in facts_in(file)}
 
 
 @cache

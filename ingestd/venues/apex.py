@@ -26,20 +26,18 @@ def _unsubscription(_exchange: Any, market: Any, name: str) -> dict[str, Any] | 
     return {"op": "unsubscribe", "args": [f"orderBook25.H.{market['id2']}"]}  # the depth that ccxt subscribes to
 
 
-FACTS = (
-    Facts(
-        exchange="apex",
-        example_market="BTC/USD:USD",
-        contracts_only=True,
-        # messages have Bybit's form
-        trades=Trades(marks=Marks(flags={"BT": "block"})),
-        ccxt=Ccxt(ticks_from_books=True),
-        books=CcxtBooks(
-            numbering=Numbering(("u",), ("u",)),
-            numbered_frames=_numbered_frames,
-            unsubscription=_unsubscription,
-            asks_only_for_new=True,
-        ),
-        corrections=Corrections(book_times=(("ts",),)),  # microseconds
+FACTS = Facts(
+    exchange="apex",
+    example_market="BTC/USD:USD",
+    contracts_only=True,
+    # messages have Bybit's form
+    trades=Trades(marks=Marks(flags={"BT": "block"})),
+    ccxt=Ccxt(ticks_from_books=True),
+    books=CcxtBooks(
+        numbering=Numbering(("u",), ("u",)),
+        numbered_frames=_numbered_frames,
+        unsubscription=_unsubscription,
+        asks_only_for_new=True,
     ),
+    corrections=Corrections(book_times=(("ts",),)),  # microseconds
 )

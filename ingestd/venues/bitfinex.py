@@ -74,20 +74,18 @@ def _whole_book(frame: Any, subscriptions: Mapping[str, Any]) -> BookFrame | Non
     return BookFrame(str(note.get("symbol")))
 
 
-FACTS = (
-    Facts(
-        exchange="bitfinex",
-        former_names=("bitfinex2",),
-        quantities=QUANTITIES_AS_IN_CCXT,
-        # "total number of outstanding derivative contracts";
-        # https://docs.bitfinex.com/reference/rest-public-derivatives-status
-        open_interest=IN_CONTRACTS,
-        books=CcxtBooks(
-            whole_book=_whole_book,
-            agrees=_agrees,
-            checksum_frame=_checksum_frame,
-            # "subscribe: dup"; https://docs.bitfinex.com/docs/ws-general#unsubscribe-to-channels
-            ended_by_channel_id=True,
-        ),
+FACTS = Facts(
+    exchange="bitfinex",
+    former_names=("bitfinex2",),
+    quantities=QUANTITIES_AS_IN_CCXT,
+    # "total number of outstanding derivative contracts";
+    # https://docs.bitfinex.com/reference/rest-public-derivatives-status
+    open_interest=IN_CONTRACTS,
+    books=CcxtBooks(
+        whole_book=_whole_book,
+        agrees=_agrees,
+        checksum_frame=_checksum_frame,
+        # "subscribe: dup"; https://docs.bitfinex.com/docs/ws-general#unsubscribe-to-channels
+        ended_by_channel_id=True,
     ),
 )

@@ -255,37 +255,35 @@ def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
     return BookFrame(str(asked.get("instId") or asked.get("symbol")), "spot" if spot else "contract")
 
 
-FACTS = (
-    Facts(
-        exchange=EXCHANGE,
-        native=Bitget,
-        # Its candles and tickers have the "trading volume of the coin", for coin-M too; of trades nothing was
-        # found. https://www.bitget.com/api-doc/contract/websocket/public/Tickers-Channel
-        quantities=Quantities(currency={"linear": "base", "inverse": "base"}),
-        # size, in the base coin; https://www.bitget.com/api-doc/contract/market/Get-Open-Interest
-        open_interest=OpenInterestUnits("base"),
-        families_by_request=(
-            ("margin/currencies", families.BESIDE),
-            ("COIN-FUTURES", families.INVERSE),
-            ("-FUTURES", families.LINEAR),
-            ("SPOT", families.SPOT),
-            ("spot/public/symbols", families.SPOT),
-            ("MARGIN", families.BESIDE),
-        ),
-        trades=Trades(
-            # "tradeId, descending"; not documented as the stream's ids, so a page must share trades with the stream
-            past=Series(
-                Paging.BEFORE_ID,
-                Ids.INCREASING,
-                1000,
-                id_param="idLessThan",
-                is_known=False,
-                source="https://www.bitget.com/api-doc/spot/market/Get-Market-Trades",
-            ),
-            two_times=True,  # socket: milliseconds; REST: "Transaction time (second level)"
-            marks=_MARKS,
-        ),
-        ccxt=Ccxt(symbols_per_call=30, timeframes_not_streamed=frozenset({"2h", "3d", "1M"})),
-        books=CcxtBooks(whole_book=_whole_book, agrees=_agrees),
+FACTS = Facts(
+    exchange=EXCHANGE,
+    native=Bitget,
+    # Its candles and tickers have the "trading volume of the coin", for coin-M too; of trades nothing was
+    # found. https://www.bitget.com/api-doc/contract/websocket/public/Tickers-Channel
+    quantities=Quantities(currency={"linear": "base", "inverse": "base"}),
+    # size, in the base coin; https://www.bitget.com/api-doc/contract/market/Get-Open-Interest
+    open_interest=OpenInterestUnits("base"),
+    families_by_request=(
+        ("margin/currencies", families.BESIDE),
+        ("COIN-FUTURES", families.INVERSE),
+        ("-FUTURES", families.LINEAR),
+        ("SPOT", families.SPOT),
+        ("spot/public/symbols", families.SPOT),
+        ("MARGIN", families.BESIDE),
     ),
+    trades=Trades(
+        # "tradeId, descending"; not documented as the stream's ids, so a page must share trades with the stream
+        past=Series(
+            Paging.BEFORE_ID,
+            Ids.INCREASING,
+            1000,
+            id_param="idLessThan",
+            is_known=False,
+            source="https://www.bitget.com/api-doc/spot/market/Get-Market-Trades",
+        ),
+        two_times=True,  # socket: milliseconds; REST: "Transaction time (second level)"
+        marks=_MARKS,
+    ),
+    ccxt=Ccxt(symbols_per_call=30, timeframes_not_streamed=frozenset({"2h", "3d", "1M"})),
+    books=CcxtBooks(whole_book=_whole_book, agrees=_agrees),
 )

@@ -23,16 +23,14 @@ def _corrected(_trade: Trade, info: Any) -> Changes:
     return {} if side is None else {"side": side}
 
 
-FACTS = (
-    Facts(
-        exchange="bithumb",
-        example_market="BTC/KRW",
-        families_by_request=(("ticker/ALL", families.SPOT),),
-        ccxt=Ccxt(ticks_from_books=True),
-        corrections=Corrections(
-            names=partial(CodeNames, ("{0}_{1}",)),
-            trade=_corrected,
-            book_times=(("content", "datetime"),),  # microseconds
-        ),
+FACTS = Facts(
+    exchange="bithumb",
+    example_market="BTC/KRW",
+    families_by_request=(("ticker/ALL", families.SPOT),),
+    ccxt=Ccxt(ticks_from_books=True),
+    corrections=Corrections(
+        names=partial(CodeNames, ("{0}_{1}",)),
+        trade=_corrected,
+        book_times=(("content", "datetime"),),  # microseconds
     ),
 )

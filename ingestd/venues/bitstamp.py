@@ -20,19 +20,17 @@ def _corrected(_trade: Trade, info: Any) -> Changes:
     return {field: text for field, text in texts.items() if isinstance(text, str) and text}
 
 
-FACTS = (
-    Facts(
-        exchange="bitstamp",
-        example_market="BTC/USD",
-        # the socket gives a trade's time in microseconds (`microtimestamp`, https://www.bitstamp.net/websocket/v2/),
-        # REST in seconds (`date`, https://www.bitstamp.net/api/#tag/Transactions-public)
-        trades=Trades(two_times=True),
-        corrections=Corrections(
-            trade=_corrected,
-            # the sequence number of a book is its time in microseconds
-            book_times=(("data", "microtimestamp"), ("nonce",)),
-        ),
-        # https://www.bitstamp.net/websocket/v2/
-        books=CcxtBooks(numbering=Numbering((), ("microtimestamp",), consecutive=False)),
+FACTS = Facts(
+    exchange="bitstamp",
+    example_market="BTC/USD",
+    # the socket gives a trade's time in microseconds (`microtimestamp`, https://www.bitstamp.net/websocket/v2/),
+    # REST in seconds (`date`, https://www.bitstamp.net/api/#tag/Transactions-public)
+    trades=Trades(two_times=True),
+    corrections=Corrections(
+        trade=_corrected,
+        # the sequence number of a book is its time in microseconds
+        book_times=(("data", "microtimestamp"), ("nonce",)),
     ),
+    # https://www.bitstamp.net/websocket/v2/
+    books=CcxtBooks(numbering=Numbering((), ("microtimestamp",), consecutive=False)),
 )

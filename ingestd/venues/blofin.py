@@ -24,18 +24,16 @@ def _unsubscription(_exchange: Any, market: Any, name: str) -> dict[str, Any] | 
     return {"op": "unsubscribe", "args": [{"channel": "books", "instId": market["id"]}]}
 
 
-FACTS = (
-    Facts(
-        exchange="blofin",
-        # a book's sizes are a "number of contracts", each of contractValue:
-        # https://docs.blofin.com/index.html#ws-order-book-channel
-        quantities=Quantities(in_contracts=True),
-        contracts_only=True,
-        books=CcxtBooks(
-            numbering=Numbering((), ("seqId",), before=("prevSeqId",)),
-            numbered_frames=_numbered_frames,
-            unsubscription=_unsubscription,
-            streams_path=("args",),
-        ),
+FACTS = Facts(
+    exchange="blofin",
+    # a book's sizes are a "number of contracts", each of contractValue:
+    # https://docs.blofin.com/index.html#ws-order-book-channel
+    quantities=Quantities(in_contracts=True),
+    contracts_only=True,
+    books=CcxtBooks(
+        numbering=Numbering((), ("seqId",), before=("prevSeqId",)),
+        numbered_frames=_numbered_frames,
+        unsubscription=_unsubscription,
+        streams_path=("args",),
     ),
 )

@@ -17,4 +17,4 @@ def _corrected(_trade: Trade, info: Any) -> Changes:
     return other_side(at(info, "side")) if at(info, "isTaker") is False else {}
 
 
-FACTS = (Facts(exchange="bullish", corrections=Corrections(trade=_corrected)),)
+FACTS = Facts(exchange="bullish", corrections=Corrections(trade=_corrected))

@@ -214,16 +214,14 @@ class CoinbaseAdvanced(Venue):
         ]
 
 
-FACTS = (
-    Facts(
-        exchange="coinbase",
-        native=CoinbaseAdvanced,
-        former_names=("coinbaseadvanced",),
-        example_market="BTC/USD",
-        # `trade_id` counts the trades of a product: 97 of 97 recorded steps are 1
-        trades=Trades(consecutive_ids="all"),
-        # for several symbols ccxt subscribes to `ticker_batch`
-        ccxt=Ccxt(tickers_one_by_one=True),
-        corrections=Corrections(trade=makers_side),
-    ),
+FACTS = Facts(
+    exchange="coinbase",
+    native=CoinbaseAdvanced,
+    former_names=("coinbaseadvanced",),
+    example_market="BTC/USD",
+    # `trade_id` counts the trades of a product: 97 of 97 recorded steps are 1
+    trades=Trades(consecutive_ids="all"),
+    # for several symbols ccxt subscribes to `ticker_batch`
+    ccxt=Ccxt(tickers_one_by_one=True),
+    corrections=Corrections(trade=makers_side),
 )

@@ -169,31 +169,29 @@ class CoinbaseExchange(Venue):
         ]
 
 
-FACTS = (
-    Facts(
-        exchange="coinbaseexchange",
-        native=CoinbaseExchange,
-        former_names=("coinbasepro", "gdax"),
-        example_market="BTC/USD",
-        trades=Trades(
-            # `trade_id` of a product; recorded: 97 of 97 steps are 1
-            consecutive_ids="all",
-            past=Series(
-                Paging.BEFORE_ID,
-                Ids.CONSECUTIVE,
-                1000,
-                id_param="after",
-                source="https://docs.cdp.coinbase.com/exchange/reference/exchangerestapi_getproducttrades",
-            ),
+FACTS = Facts(
+    exchange="coinbaseexchange",
+    native=CoinbaseExchange,
+    former_names=("coinbasepro", "gdax"),
+    example_market="BTC/USD",
+    trades=Trades(
+        # `trade_id` of a product; recorded: 97 of 97 steps are 1
+        consecutive_ids="all",
+        past=Series(
+            Paging.BEFORE_ID,
+            Ids.CONSECUTIVE,
+            1000,
+            id_param="after",
+            source="https://docs.cdp.coinbase.com/exchange/reference/exchangerestapi_getproducttrades",
         ),
-        ccxt=Ccxt(
-            with_key_only=frozenset({"order_book"}),
-            # the last trade before a subscription: https://docs.cdp.coinbase.com/exchange/websocket-feed/channels
-            same_message={"last_match": "match"},
-        ),
-        corrections=Corrections(
-            trade=makers_side,
-            book_times=(("time",),),  # a text with microseconds
-        ),
+    ),
+    ccxt=Ccxt(
+        with_key_only=frozenset({"order_book"}),
+        # the last trade before a subscription: https://docs.cdp.coinbase.com/exchange/websocket-feed/channels
+        same_message={"last_match": "match"},
+    ),
+    corrections=Corrections(
+        trade=makers_side,
+        book_times=(("time",),),  # a text with microseconds
     ),
 )

@@ -28,11 +28,9 @@ def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
     return BookFrame("") if is_book else None
 
 
-FACTS = (
-    Facts(
-        exchange="coinone",
-        example_market="BTC/KRW",
-        corrections=Corrections(names=partial(CodeNames, ("{0}", "{1}")), trade=_corrected),
-        books=CcxtBooks(whole_book=_whole_book),
-    ),
+FACTS = Facts(
+    exchange="coinone",
+    example_market="BTC/KRW",
+    corrections=Corrections(names=partial(CodeNames, ("{0}", "{1}")), trade=_corrected),
+    books=CcxtBooks(whole_book=_whole_book),
 )

@@ -29,14 +29,12 @@ def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
     return BookFrame(str(at(frame, "r", 0, "d", "I"))) if is_whole else None
 
 
-FACTS = (
-    Facts(
-        exchange="deepcoin",
-        families_by_request=(("=SPOT", families.SPOT), ("=SWAP", families.SWAPS)),
-        # the socket gives a trade's time in seconds (`T`), REST in milliseconds (`ts`)
-        trades=Trades(two_times=True),
-        # the socket names markets in the form DeepCoin_BTC/USDT_0.01
-        corrections=Corrections(names=partial(CodeNames, ("{0}/{1}",), between="_"), frame=_one_by_one),
-        books=CcxtBooks(whole_book=_whole_book),
-    ),
+FACTS = Facts(
+    exchange="deepcoin",
+    families_by_request=(("=SPOT", families.SPOT), ("=SWAP", families.SWAPS)),
+    # the socket gives a trade's time in seconds (`T`), REST in milliseconds (`ts`)
+    trades=Trades(two_times=True),
+    # the socket names markets in the form DeepCoin_BTC/USDT_0.01
+    corrections=Corrections(names=partial(CodeNames, ("{0}/{1}",), between="_"), frame=_one_by_one),
+    books=CcxtBooks(whole_book=_whole_book),
 )

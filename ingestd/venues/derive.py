@@ -34,12 +34,10 @@ def _once_a_trade(frame: Any) -> Sequence[Any]:
     return ({**frame, "params": {**params, "data": dict(enumerate(kept))}},)
 
 
-FACTS = (
-    Facts(
-        exchange="derive",
-        families_by_request=(("=erc20", families.SPOT), ("=perp", families.SWAPS), ("=option", families.OPTIONS)),
-        # https://docs.derive.xyz/reference/trades-instrument_name
-        trades=Trades(marks=Marks(flags={"rfq_id": "block"})),
-        corrections=Corrections(trade=_corrected, frame=_once_a_trade),
-    ),
+FACTS = Facts(
+    exchange="derive",
+    families_by_request=(("=erc20", families.SPOT), ("=perp", families.SWAPS), ("=option", families.OPTIONS)),
+    # https://docs.derive.xyz/reference/trades-instrument_name
+    trades=Trades(marks=Marks(flags={"rfq_id": "block"})),
+    corrections=Corrections(trade=_corrected, frame=_once_a_trade),
 )

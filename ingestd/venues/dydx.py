@@ -17,15 +17,13 @@ def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
     return BookFrame(str(at(frame, "id"))) if is_whole else None
 
 
-FACTS = (
-    Facts(
-        exchange="dydx",
-        example_market="BTC/USDC:USDC",
-        contracts_only=True,
-        trades=Trades(
-            # https://docs.dydx.xyz/types/trade_type
-            marks=Marks({"type": {"LIMIT": None, "MARKET": None, "LIQUIDATED": "liquidation", "DELEVERAGED": "adl"}})
-        ),
-        books=CcxtBooks(whole_book=_whole_book),
+FACTS = Facts(
+    exchange="dydx",
+    example_market="BTC/USDC:USDC",
+    contracts_only=True,
+    trades=Trades(
+        # https://docs.dydx.xyz/types/trade_type
+        marks=Marks({"type": {"LIMIT": None, "MARKET": None, "LIQUIDATED": "liquidation", "DELEVERAGED": "adl"}})
     ),
+    books=CcxtBooks(whole_book=_whole_book),
 )

@@ -50,24 +50,20 @@ def _best_prices(url: str, _frame: Any) -> bool:
     return "top_of_book=true" in url
 
 
-FACTS = (
-    Facts(
-        exchange="gemini",
-        example_market="BTC/USD",
-        # Gemini states the open interest as count and as value, and value = count × price:
-        # https://docs.gemini.com/rest/derivatives#get-risk-stats
-        open_interest=OpenInterestUnits("base", other="base"),
-        families_by_request=(("symbols/details", families.SINGLE),),
-        trades=Trades(
-            # https://docs.gemini.com/rest/market-data#list-trades (there `buy` and `sell` are ordinary).
-            # The flag is our own field, for the socket's type `block_trade`: see `_with_block_trades`.
-            marks=Marks(
-                {"type": {"trade": None, "buy": None, "sell": None, "block": "block"}}, {"block_trade": "block"}
-            )
-        ),
-        # the symbols are part of the URL
-        ccxt=Ccxt(symbols_per_call=20),
-        corrections=Corrections(frame=_with_block_trades),
-        books=CcxtBooks(whole_book=_whole_book, best_prices=_best_prices),
+FACTS = Facts(
+    exchange="gemini",
+    example_market="BTC/USD",
+    # Gemini states the open interest as count and as value, and value = count × price:
+    # https://docs.gemini.com/rest/derivatives#get-risk-stats
+    open_interest=OpenInterestUnits("base", other="base"),
+    families_by_request=(("symbols/details", families.SINGLE),),
+    trades=Trades(
+        # https://docs.gemini.com/rest/market-data#list-trades (there `buy` and `sell` are ordinary).
+        # The flag is our own field, for the socket's type `block_trade`: see `_with_block_trades`.
+        marks=Marks({"type": {"trade": None, "buy": None, "sell": None, "block": "block"}}, {"block_trade": "block"})
     ),
+    # the symbols are part of the URL
+    ccxt=Ccxt(symbols_per_call=20),
+    corrections=Corrections(frame=_with_block_trades),
+    books=CcxtBooks(whole_book=_whole_book, best_prices=_best_prices),
 )

@@ -32,21 +32,19 @@ def _unsubscription(exchange: Any, market: Any, name: str) -> dict[str, Any] | N
     return {"jsonrpc": "2.0", "method": "unsubscribe", "params": params, "id": exchange.request_id()}
 
 
-FACTS = (
-    Facts(
-        exchange="grvt",
-        contracts_only=True,
-        # https://api-docs.grvt.io/market_data_streams/#trade
-        trades=Trades(marks=Marks(flags={"is_rpi": "rpi"})),
-        # ccxt names a subscription by market and interval only: at the default of 500 ms it mistakes books for
-        # tickers
-        ccxt=Ccxt(options={"watchOrderBook": {"interval": 100}}),
-        books=CcxtBooks(
-            numbering=Numbering((), ("sequence_number",), before=("prev_sequence_number",)),
-            numbered_frames=_numbered_frames,
-            unsubscription=_unsubscription,
-            streams_path=("params", "selectors"),
-        ),
-        corrections=Corrections(book_times=(("feed", "event_time"),)),  # nanoseconds
+FACTS = Facts(
+    exchange="grvt",
+    contracts_only=True,
+    # https://api-docs.grvt.io/market_data_streams/#trade
+    trades=Trades(marks=Marks(flags={"is_rpi": "rpi"})),
+    # ccxt names a subscription by market and interval only: at the default of 500 ms it mistakes books for
+    # tickers
+    ccxt=Ccxt(options={"watchOrderBook": {"interval": 100}}),
+    books=CcxtBooks(
+        numbering=Numbering((), ("sequence_number",), before=("prev_sequence_number",)),
+        numbered_frames=_numbered_frames,
+        unsubscription=_unsubscription,
+        streams_path=("params", "selectors"),
     ),
+    corrections=Corrections(book_times=(("feed", "event_time"),)),  # nanoseconds
 )

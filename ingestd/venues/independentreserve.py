@@ -38,13 +38,11 @@ def _agrees(book: Book, frame: Any) -> bool | None:
     return None if stated is None else as_int(stated) == independentreserve_checksum(book["bids"], book["asks"])
 
 
-FACTS = (
-    Facts(
-        exchange="independentreserve",
-        example_market="BTC/AUD",
-        books=CcxtBooks(agrees=_agrees),
-        # A subscription takes the exchange's own currency codes ("a primary currency code"):
-        # https://github.com/independentreserve/websockets/blob/master/orderbook-ticker.md
-        corrections=Corrections(names=partial(CodeNames, ("{0}-{1}",))),
-    ),
+FACTS = Facts(
+    exchange="independentreserve",
+    example_market="BTC/AUD",
+    books=CcxtBooks(agrees=_agrees),
+    # A subscription takes the exchange's own currency codes ("a primary currency code"):
+    # https://github.com/independentreserve/websockets/blob/master/orderbook-ticker.md
+    corrections=Corrections(names=partial(CodeNames, ("{0}-{1}",))),
 )

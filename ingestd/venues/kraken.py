@@ -369,32 +369,30 @@ def _unsubscription(exchange: Any, market: Any, name: str) -> dict[str, Any] | N
     return {"method": "unsubscribe", "params": params, "req_id": exchange.request_id()}
 
 
-FACTS = (
-    Facts(
-        exchange="kraken",
-        native=Kraken,
-        example_market="BTC/USD",
-        trades=Trades(
-            newest=NewestRequest(
-                "publicGetTicker",
-                lambda reply: reply["result"],
-                _count,
-                lambda _kind, ids: {"pair": ",".join(ids)} if len(ids) <= _FEW else {},
-            ),
-            # WebSocket v2: "Sequence number unique per trading book"
-            consecutive_ids="all",
-            # Trade ids are a sequence per book: https://docs.kraken.com/api/docs/websocket-v2/trade
-            past=Series(Paging.FROM_TIME, Ids.CONSECUTIVE, 1000, source=_PAST_DOCS),
+FACTS = Facts(
+    exchange="kraken",
+    native=Kraken,
+    example_market="BTC/USD",
+    trades=Trades(
+        newest=NewestRequest(
+            "publicGetTicker",
+            lambda reply: reply["result"],
+            _count,
+            lambda _kind, ids: {"pair": ",".join(ids)} if len(ids) <= _FEW else {},
         ),
-        ccxt=Ccxt(bids_asks_in_tickers=True),
-        books=CcxtBooks(agrees=_agrees, unsubscription=_unsubscription, streams_path=("params", "symbol")),
-        corrections=Corrections(
-            names=KrakenNames,
-            market=_by_its_own_assets,
-            # a text with microseconds: https://docs.kraken.com/api/docs/websocket-v2/ticker
-            ticker_time="timestamp",
-            # a text with microseconds; ccxt does not keep the time of a snapshot
-            book_times=(("data", 0, "timestamp"),),
-        ),
+        # WebSocket v2: "Sequence number unique per trading book"
+        consecutive_ids="all",
+        # Trade ids are a sequence per book: https://docs.kraken.com/api/docs/websocket-v2/trade
+        past=Series(Paging.FROM_TIME, Ids.CONSECUTIVE, 1000, source=_PAST_DOCS),
+    ),
+    ccxt=Ccxt(bids_asks_in_tickers=True),
+    books=CcxtBooks(agrees=_agrees, unsubscription=_unsubscription, streams_path=("params", "symbol")),
+    corrections=Corrections(
+        names=KrakenNames,
+        market=_by_its_own_assets,
+        # a text with microseconds: https://docs.kraken.com/api/docs/websocket-v2/ticker
+        ticker_time="timestamp",
+        # a text with microseconds; ccxt does not keep the time of a snapshot
+        book_times=(("data", 0, "timestamp"),),
     ),
 )

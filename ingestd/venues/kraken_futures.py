@@ -252,22 +252,20 @@ def _unsubscription(_exchange: Any, market: Any, name: str) -> dict[str, Any] | 
     return {"event": "unsubscribe", "feed": "book", "product_ids": [market["id"]]}
 
 
-FACTS = (
-    Facts(
-        exchange="krakenfutures",
-        native=KrakenFutures,
-        example_market="BTC/USD:USD",
-        quantities=QUANTITIES_AS_IN_CCXT,
-        contracts_only=True,
-        trades=Trades(
-            newest=NewestRequest("publicGetTickers", lambda reply: rows_by("symbol", reply["tickers"]), _last_time),
-            marks=_MARKS,
-        ),
-        books=CcxtBooks(
-            numbering=Numbering(("seq",), ("seq",)),
-            numbered_frames=_numbered_frames,
-            unsubscription=_unsubscription,
-            asks_only_for_new=True,
-        ),
+FACTS = Facts(
+    exchange="krakenfutures",
+    native=KrakenFutures,
+    example_market="BTC/USD:USD",
+    quantities=QUANTITIES_AS_IN_CCXT,
+    contracts_only=True,
+    trades=Trades(
+        newest=NewestRequest("publicGetTickers", lambda reply: rows_by("symbol", reply["tickers"]), _last_time),
+        marks=_MARKS,
+    ),
+    books=CcxtBooks(
+        numbering=Numbering(("seq",), ("seq",)),
+        numbered_frames=_numbered_frames,
+        unsubscription=_unsubscription,
+        asks_only_for_new=True,
     ),
 )

@@ -18,26 +18,24 @@ def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
     return BookFrame(topic.rpartition(":")[2]) if "Depth" in topic and at(frame, "data") else None
 
 
-FACTS = (
-    Facts(
-        exchange="kucoin",
-        quantities=QUANTITIES_AS_IN_CCXT,
-        # in lots, which are contracts;
-        # https://www.kucoin.com/docs-new/rest/futures-trading/market-data/get-symbol
-        open_interest=IN_CONTRACTS,
-        families_by_request=(
-            ("futuresPublic", families.CONTRACTS),
-            ("=FUTURES", families.CONTRACTS),
-            ("=SPOT", families.SPOT),
-            ("private", families.BESIDE),
-            ("market/allTickers", families.BESIDE),
-            ("public symbols", families.SPOT),
-        ),
-        quotes_in_coins=True,
-        corrections=Corrections(book_times=(("data", "M"), ("data", "ts"))),  # nanoseconds
-        books=CcxtBooks(
-            numbering=Numbering(("sequenceStart", "sequence", "O"), ("sequenceEnd", "sequence", "C")),
-            whole_book=_whole_book,
-        ),
+FACTS = Facts(
+    exchange="kucoin",
+    quantities=QUANTITIES_AS_IN_CCXT,
+    # in lots, which are contracts;
+    # https://www.kucoin.com/docs-new/rest/futures-trading/market-data/get-symbol
+    open_interest=IN_CONTRACTS,
+    families_by_request=(
+        ("futuresPublic", families.CONTRACTS),
+        ("=FUTURES", families.CONTRACTS),
+        ("=SPOT", families.SPOT),
+        ("private", families.BESIDE),
+        ("market/allTickers", families.BESIDE),
+        ("public symbols", families.SPOT),
+    ),
+    quotes_in_coins=True,
+    corrections=Corrections(book_times=(("data", "M"), ("data", "ts"))),  # nanoseconds
+    books=CcxtBooks(
+        numbering=Numbering(("sequenceStart", "sequence", "O"), ("sequenceEnd", "sequence", "C")),
+        whole_book=_whole_book,
     ),
 )

@@ -18,17 +18,15 @@ def _corrected(trade: Trade, info: Any) -> Changes:
     return {"timestamp": trade["timestamp"] - _AHEAD_OF_UTC_MS} if is_local else {}
 
 
-FACTS = (
-    Facts(
-        exchange="lbank",
-        families_by_request=(("contract", families.CONTRACTS), ("spot", families.SPOT)),
-        ccxt=Ccxt(ticks_from_books=True, unserved={"swap": frozenset({"ticks", "trades", "order_book", "candles"})}),
-        corrections=Corrections(
-            trade=_corrected,
-            book_times=(("TS",),),
-            # The sockets send Shanghai time, which is not documented; REST times are since the epoch. https://www.lbank.com/en-US/docs/index.html#trade-record,
-            # https://github.com/thrasher-corp/gocryptotrader/pull/2272
-            ahead_of_utc_ms=_AHEAD_OF_UTC_MS,
-        ),
+FACTS = Facts(
+    exchange="lbank",
+    families_by_request=(("contract", families.CONTRACTS), ("spot", families.SPOT)),
+    ccxt=Ccxt(ticks_from_books=True, unserved={"swap": frozenset({"ticks", "trades", "order_book", "candles"})}),
+    corrections=Corrections(
+        trade=_corrected,
+        book_times=(("TS",),),
+        # The sockets send Shanghai time, which is not documented; REST times are since the epoch. https://www.lbank.com/en-US/docs/index.html#trade-record,
+        # https://github.com/thrasher-corp/gocryptotrader/pull/2272
+        ahead_of_utc_ms=_AHEAD_OF_UTC_MS,
     ),
 )

@@ -43,16 +43,14 @@ def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
 # https://apidocs.lighter.xyz/docs/websocket-reference#trade
 _KINDS: Labels = {"trade": None, "liquidation": "liquidation", "deleverage": "adl", "market-settlement": "settlement"}
 
-FACTS = (
-    Facts(
-        exchange="lighter",
-        trades=Trades(marks=Marks({"type": _KINDS})),
-        ccxt=Ccxt(ticks_from_books=True),
-        books=CcxtBooks(
-            numbering=Numbering((), ("nonce",), before=("begin_nonce",)),
-            numbered_frames=_numbered_frames,
-            kept_when_broken=True,
-        ),
-        corrections=Corrections(frame=_with_liquidations),
+FACTS = Facts(
+    exchange="lighter",
+    trades=Trades(marks=Marks({"type": _KINDS})),
+    ccxt=Ccxt(ticks_from_books=True),
+    books=CcxtBooks(
+        numbering=Numbering((), ("nonce",), before=("begin_nonce",)),
+        numbered_frames=_numbered_frames,
+        kept_when_broken=True,
     ),
+    corrections=Corrections(frame=_with_liquidations),
 )

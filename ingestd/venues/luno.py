@@ -45,11 +45,9 @@ def _positive(text: Any) -> Decimal | None:
     return number if number is not None and number.is_finite() and number > 0 else None
 
 
-FACTS = (
-    Facts(
-        exchange="luno",
-        example_market="BTC/ZAR",
-        ccxt=Ccxt(with_key_only=frozenset({"trades", "order_book"})),
-        corrections=Corrections(trade=_corrected, frame=_with_time),
-    ),
+FACTS = Facts(
+    exchange="luno",
+    example_market="BTC/ZAR",
+    ccxt=Ccxt(with_key_only=frozenset({"trades", "order_book"})),
+    corrections=Corrections(trade=_corrected, frame=_with_time),
 )

@@ -16,18 +16,16 @@ def _corrected(trade: Trade, _info: Any) -> Changes:
     return {"id": None} if str(trade.get("id")).startswith(made_up) else {}
 
 
-FACTS = (
-    Facts(
-        exchange="mexc",
-        # "volume of contracts", of contractSize: https://mexcdevelop.github.io/apidocs/contract_v1_en/
-        quantities=Quantities(in_contracts=True),
-        families_by_request=(("contract", families.CONTRACTS), ("spot", families.SPOT)),
-        quotes_in_coins=True,
-        # ccxt has a stream of best prices for spot only; the tickers of contracts have the day's limits instead
-        ccxt=Ccxt(ticks_from_books_of=frozenset({"swap"})),
-        corrections=Corrections(trade=_corrected),
-        books=CcxtBooks(
-            numbering=Numbering(("fromVersion", "begin", "version", "r"), ("toVersion", "end", "version", "r"))
-        ),
+FACTS = Facts(
+    exchange="mexc",
+    # "volume of contracts", of contractSize: https://mexcdevelop.github.io/apidocs/contract_v1_en/
+    quantities=Quantities(in_contracts=True),
+    families_by_request=(("contract", families.CONTRACTS), ("spot", families.SPOT)),
+    quotes_in_coins=True,
+    # ccxt has a stream of best prices for spot only; the tickers of contracts have the day's limits instead
+    ccxt=Ccxt(ticks_from_books_of=frozenset({"swap"})),
+    corrections=Corrections(trade=_corrected),
+    books=CcxtBooks(
+        numbering=Numbering(("fromVersion", "begin", "version", "r"), ("toVersion", "end", "version", "r"))
     ),
 )

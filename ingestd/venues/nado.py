@@ -20,17 +20,15 @@ def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
         yield NumberedFrame(frame, str(frame.get("product_id")), frame, is_whole=False)
 
 
-FACTS = (
-    Facts(
-        exchange="nado",
-        # Nado states the open interest as count and as value, and value = count × price:
-        # https://docs.nado.xyz/developer-resources/api/v2/contracts
-        open_interest=OpenInterestUnits("base", other="base"),
-        books=CcxtBooks(
-            numbering=Numbering((), ("max_timestamp",), before=("last_max_timestamp",), by_time=True),
-            numbered_frames=_numbered_frames,
-            buffered_here=True,
-        ),
-        corrections=Corrections(book_times=(("max_timestamp",),)),  # nanoseconds
+FACTS = Facts(
+    exchange="nado",
+    # Nado states the open interest as count and as value, and value = count × price:
+    # https://docs.nado.xyz/developer-resources/api/v2/contracts
+    open_interest=OpenInterestUnits("base", other="base"),
+    books=CcxtBooks(
+        numbering=Numbering((), ("max_timestamp",), before=("last_max_timestamp",), by_time=True),
+        numbered_frames=_numbered_frames,
+        buffered_here=True,
     ),
+    corrections=Corrections(book_times=(("max_timestamp",),)),  # nanoseconds
 )

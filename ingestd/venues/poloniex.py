@@ -29,20 +29,18 @@ def _unsubscription(_exchange: Any, market: Any, name: str) -> dict[str, Any] | 
     return {"event": "unsubscribe", "channel": ["book_lv2"], "symbols": [market["id"]]}
 
 
-FACTS = (
-    Facts(
-        exchange="poloniex",
-        families_by_request=(("swapPublic", families.SWAPS), ("public markets", families.SPOT)),
-        quotes_in_coins=True,
-        ccxt=Ccxt(ticks_from_books=True),
-        books=CcxtBooks(
-            numbering=Numbering((), ("id",), before=("lastId",)),
-            numbered_frames=_numbered_frames,
-            unsubscription=_unsubscription,
-        ),
-        # `createTime` is the time of the trade. Over REST ccxt uses `ts`, the time when the record was sent.
-        # https://api-docs.poloniex.com/spot/websocket/market-data#trades,
-        # https://api-docs.poloniex.com/spot/api/public/market-data#trades
-        corrections=Corrections(trade=time_of("createTime")),
+FACTS = Facts(
+    exchange="poloniex",
+    families_by_request=(("swapPublic", families.SWAPS), ("public markets", families.SPOT)),
+    quotes_in_coins=True,
+    ccxt=Ccxt(ticks_from_books=True),
+    books=CcxtBooks(
+        numbering=Numbering((), ("id",), before=("lastId",)),
+        numbered_frames=_numbered_frames,
+        unsubscription=_unsubscription,
     ),
+    # `createTime` is the time of the trade. Over REST ccxt uses `ts`, the time when the record was sent.
+    # https://api-docs.poloniex.com/spot/websocket/market-data#trades,
+    # https://api-docs.poloniex.com/spot/api/public/market-data#trades
+    corrections=Corrections(trade=time_of("createTime")),
 )

@@ -22,18 +22,16 @@ def _numbered_frames(frame: Any, url: str) -> Iterable[NumberedFrame]:
         yield NumberedFrame(frame, str(frame.get("s")), frame, kind == "depthSnapshot", market_type)
 
 
-FACTS = (
-    Facts(
-        exchange="weex",
-        families_by_request=(("contract", families.CONTRACTS), ("public", families.SPOT)),
-        # In ccxt only spot markets have a stream of best prices, and the tickers of contracts have neither bid nor ask.
-        ccxt=Ccxt(ticks_from_books_of=frozenset({"swap"})),
-        books=CcxtBooks(
-            # `U` may be the number of the update before, or the number after that: `Numbering` accepts both.
-            numbering=Numbering(("U",), ("u",)),
-            numbered_frames=_numbered_frames,
-            kept_when_broken=True,
-            streams_path=("params",),
-        ),
+FACTS = Facts(
+    exchange="weex",
+    families_by_request=(("contract", families.CONTRACTS), ("public", families.SPOT)),
+    # In ccxt only spot markets have a stream of best prices, and the tickers of contracts have neither bid nor ask.
+    ccxt=Ccxt(ticks_from_books_of=frozenset({"swap"})),
+    books=CcxtBooks(
+        # `U` may be the number of the update before, or the number after that: `Numbering` accepts both.
+        numbering=Numbering(("U",), ("u",)),
+        numbered_frames=_numbered_frames,
+        kept_when_broken=True,
+        streams_path=("params",),
     ),
 )

@@ -29,21 +29,19 @@ def _unsubscription(exchange: Any, market: Any, name: str) -> dict[str, Any] | N
     return {"id": exchange.nonce(), "method": "depth_unsubscribe", "params": [market["id"]]}
 
 
-FACTS = (
-    Facts(
-        exchange="whitebit",
-        trades=Trades(
-            # https://docs.whitebit.com/websocket/market-streams/trades
-            marks=Marks(flags={"rpi": "rpi"}),
-            # `time` on the socket has microseconds; `trade_timestamp` over REST has whole seconds
-            two_times=True,
-        ),
-        ccxt=Ccxt(ticks_from_books=True),
-        books=CcxtBooks(
-            numbering=Numbering((), ("update_id",), before=("past_update_id",)),
-            numbered_frames=_numbered_frames,
-            unsubscription=_unsubscription,
-        ),
-        corrections=Corrections(book_times=(("params", 1, "timestamp"),)),  # seconds, with a fraction
+FACTS = Facts(
+    exchange="whitebit",
+    trades=Trades(
+        # https://docs.whitebit.com/websocket/market-streams/trades
+        marks=Marks(flags={"rpi": "rpi"}),
+        # `time` on the socket has microseconds; `trade_timestamp` over REST has whole seconds
+        two_times=True,
     ),
+    ccxt=Ccxt(ticks_from_books=True),
+    books=CcxtBooks(
+        numbering=Numbering((), ("update_id",), before=("past_update_id",)),
+        numbered_frames=_numbered_frames,
+        unsubscription=_unsubscription,
+    ),
+    corrections=Corrections(book_times=(("params", 1, "timestamp"),)),  # seconds, with a fraction
 )

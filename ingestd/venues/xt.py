@@ -35,18 +35,14 @@ def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
         yield NumberedFrame(frame, str(data.get("s")), data, False, "contract" if "fu" in data else "spot")
 
 
-FACTS = (
-    Facts(
-        exchange="xt",
-        quantities=QUANTITIES_AS_IN_CCXT,
-        # XT states a count and a value, and value = count × price; so the count is in base currency:
-        # https://doc.xt.com/docs/futures/MarketData/get-the-open-position-of-a-trading-pair
-        open_interest=OpenInterestUnits("base", other="base"),
-        families_by_request=(("spot", families.SPOT), ("linear", families.LINEAR), ("inverse", families.INVERSE)),
-        ccxt=Ccxt(ticks_from_books=True, unserved={"future": frozenset({"open_interest"})}),
-        corrections=Corrections(trade=_corrected),
-        books=CcxtBooks(
-            numbering=Numbering(("fi", "fu"), ("i", "u"), before=("pu",)), numbered_frames=_numbered_frames
-        ),
-    ),
+FACTS = Facts(
+    exchange="xt",
+    quantities=QUANTITIES_AS_IN_CCXT,
+    # XT states a count and a value, and value = count × price; so the count is in base currency:
+    # https://doc.xt.com/docs/futures/MarketData/get-the-open-position-of-a-trading-pair
+    open_interest=OpenInterestUnits("base", other="base"),
+    families_by_request=(("spot", families.SPOT), ("linear", families.LINEAR), ("inverse", families.INVERSE)),
+    ccxt=Ccxt(ticks_from_books=True, unserved={"future": frozenset({"open_interest"})}),
+    corrections=Corrections(trade=_corrected),
+    books=CcxtBooks(numbering=Numbering(("fi", "fu"), ("i", "u"), before=("pu",)), numbered_frames=_numbered_frames),
 )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from importlib import import_module
 from typing import Any
 
 import msgspec
 import pytest
 
 from ingestd.records import Channel, Tick, Trade
-from ingestd.venues.all import FILES, facts_of, native_exchanges
+from ingestd.venues.all import FILES, facts_in, facts_of, native_exchanges
 from ingestd.venues.messages import BookChange, Message, Notice
 from ingestd.venues.venue import Asked, Venue
 from tests.support.documented_frames import DOCUMENTED, documented
@@ -28,7 +27,7 @@ def native(exchange: str) -> Venue:
 def test_every_native_exchange_has_documented_frames() -> None:
     """Or is in the file of one that has."""
     for file in FILES:
-        exchanges = [facts.exchange for facts in import_module(f"ingestd.venues.{file}").FACTS if facts.native]
+        exchanges = [facts.exchange for facts in facts_in(file) if facts.native]
         assert not exchanges or set(exchanges) & set(DOCUMENTED), file
     assert set(DOCUMENTED) <= set(native_exchanges())
 

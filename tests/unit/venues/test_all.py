@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from importlib import import_module
 from pathlib import Path
 
 import ingestd.venues
-from ingestd.venues.all import FACTS, FILES, facts_of
+from ingestd.venues.all import FACTS, FILES, facts_in, facts_of
 
 ROOM = Path(ingestd.venues.__file__).parent
 
@@ -20,7 +19,7 @@ def test_every_file_with_facts_is_listed() -> None:
 
 
 def test_no_exchange_has_two_rows() -> None:
-    rows = Counter(facts.exchange for file in FILES for facts in import_module(f"ingestd.venues.{file}").FACTS)
+    rows = Counter(facts.exchange for file in FILES for facts in facts_in(file))
     assert {exchange for exchange, count in rows.items() if count > 1} == set()
     assert set(rows) == set(FACTS)
 
