@@ -18,7 +18,7 @@ from ingestd.venues import families
 from ingestd.venues.ccxt_books import Book, BookFrame, CcxtBooks, Levels, in_turn, signed
 from ingestd.venues.decoding import NESTED, SIDES, Level, Milliseconds, Text, at, part
 from ingestd.venues.facts import Ccxt, Facts, OpenInterestUnits, Quantities
-from ingestd.venues.messages import CONFIRMED, BookChange, Decoder, Message, Notice
+from ingestd.venues.messages import CONFIRMED, BookChange, Message, Notice
 from ingestd.venues.numbers import as_int, best_price
 from ingestd.venues.requests import chunks
 from ingestd.venues.trade_identity import TradeIds
@@ -210,6 +210,7 @@ class Bitget(Venue):
     """Bitget's socket. If the feed's options choose another one (`uta`, a demo), ccxt reads it."""
 
     exchange = EXCHANGE
+    decoder = BitgetDecoder
     markets = frozenset({"spot", "linear", "inverse"})
     limits = Limits(
         streams_per_socket=49,  # 1000 are allowed, "less than 50" recommended
@@ -233,9 +234,6 @@ class Bitget(Venue):
             return f"SPOT:{market['id']}"
         settle = market.get("settle")
         return f"{settle if settle in ('USDT', 'USDC') else 'COIN'}-FUTURES:{market['id']}"
-
-    def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
-        return BitgetDecoder(symbols, start)
 
     def requests(self, operation: str, streams: Sequence[Asked], request_id: int) -> list[bytes]:
         args = []

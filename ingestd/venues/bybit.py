@@ -18,7 +18,7 @@ from ingestd.venues.ccxt_books import CcxtBooks, NumberedFrame, Numbering
 from ingestd.venues.corrections import Corrections
 from ingestd.venues.decoding import SIDES, Level, Milliseconds, Text, at, decoded, part
 from ingestd.venues.facts import Ccxt, Facts, OpenInterestUnits, Quantities
-from ingestd.venues.messages import CONFIRMED, BookChange, Decoder, Message, Notice, Row
+from ingestd.venues.messages import CONFIRMED, BookChange, Message, Notice, Row
 from ingestd.venues.names import VenueNames
 from ingestd.venues.requests import chunks
 from ingestd.venues.trade_identity import TradeIds
@@ -255,6 +255,7 @@ class Bybit(Venue):
     """Bybit's sockets. No option of the feed chooses another stream."""
 
     exchange = EXCHANGE
+    decoder = BybitDecoder
     channels = frozenset(_TOPICS)
     markets = frozenset({"spot", "linear", "inverse"})  # options have another socket, other topics and depths
     limits = Limits(
@@ -270,9 +271,6 @@ class Bybit(Venue):
     def address(self, market: Mapping[str, Any], channel: Channel) -> str:
         kind = "spot" if market.get("spot") else "inverse" if market.get("inverse") else "linear"
         return f"wss://stream.bybit.com/v5/public/{kind}"
-
-    def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
-        return BybitDecoder(symbols, start)
 
     def requests(self, operation: str, streams: Sequence[Asked], request_id: int) -> list[bytes]:
         topics = [f"{_TOPICS[stream.channel]}.{stream.market_id}" for stream in streams]

@@ -15,7 +15,7 @@ from ingestd.records import Channel, Side, Tick, Trade
 from ingestd.venues.corrections import Corrections, makers_side
 from ingestd.venues.decoding import Counter, Text, decoded
 from ingestd.venues.facts import Ccxt, Facts
-from ingestd.venues.messages import BookChange, Decoder, FrameNumber, Message, Notice
+from ingestd.venues.messages import BookChange, FrameNumber, Message, Notice
 from ingestd.venues.numbers import best_price
 from ingestd.venues.requests import by_channel, named_market
 from ingestd.venues.times import rfc3339_us
@@ -188,10 +188,10 @@ class CoinbaseAdvanced(Venue):
     """Coinbase Advanced Trade's socket. No option of ccxt chooses another stream."""
 
     exchange = EXCHANGE
+    decoder = _Decoder  # its state makes ids for trades without one
     channels = frozenset(_NAMES)
     markets = frozenset({"spot", "linear"})
     limits = Limits(
-        streams_per_socket=300,  # no limit is documented
         streams_per_message=50,
         messages_per_s=8.0,
         sockets_per_s=8.0,
@@ -202,10 +202,6 @@ class CoinbaseAdvanced(Venue):
     def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
         """Subscribe to heartbeats too: without them Coinbase closes a quiet stream."""
         return [*super().subscribe(streams, request_id), b'{"type":"subscribe","channel":"heartbeats"}']
-
-    def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
-        """The decoder's state makes ids for trades without one."""
-        return _Decoder(symbols, start)
 
     def requests(self, operation: str, streams: Sequence[Asked], request_id: int) -> list[bytes]:
         return [

@@ -151,7 +151,6 @@ class CoinbaseExchange(Venue):
     channels = frozenset(_NAMES)
     markets = frozenset({"spot"})
     limits = Limits(
-        streams_per_socket=300,  # no limit is documented
         streams_per_message=50,
         messages_per_s=8.0,
         sockets_per_s=8.0,

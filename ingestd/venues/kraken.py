@@ -233,7 +233,6 @@ class Kraken(Venue):
     channels = frozenset(_NAMES)
     markets = frozenset({"spot"})
     limits = Limits(
-        streams_per_socket=300,  # no limit is documented
         streams_per_message=50,
         messages_per_s=5.0,  # the venue says "dynamic", without a number
         sockets_per_s=0.25,  # "approximately 150" in ten minutes

@@ -17,7 +17,7 @@ from ingestd.records import Channel, Tick, Trade
 from ingestd.venues.ccxt_books import CcxtBooks, NumberedFrame, Numbering
 from ingestd.venues.decoding import Counter, Milliseconds, at, decoded
 from ingestd.venues.facts import QUANTITIES_AS_IN_CCXT, Facts
-from ingestd.venues.messages import BookChange, Decoder, Message, Notice, NoticeKind
+from ingestd.venues.messages import BookChange, Message, Notice, NoticeKind
 from ingestd.venues.numbers import Number, PricedLevel, best_price, level_texts, number_text, optional_number
 from ingestd.venues.requests import by_channel, named_market, option
 from ingestd.venues.trade_identity import TradeIds
@@ -203,10 +203,10 @@ class KrakenFutures(Venue):
     """Kraken Futures' socket. `options`: `watchBidsAsks = { name = "ticker" }`, as above."""
 
     exchange = EXCHANGE
+    decoder = _Decoder  # its state orders trades, because their ids are random
     channels = frozenset(_NAMES)
     markets = frozenset({"linear", "inverse"})
     limits = Limits(
-        streams_per_socket=300,  # no limit is documented
         streams_per_message=50,
         messages_per_s=90.0,  # 100 are allowed
         sockets_per_s=2.0,  # at most 100 at once
@@ -219,10 +219,6 @@ class KrakenFutures(Venue):
     def __init__(self, options: Mapping[str, Any]) -> None:
         ticker = option(options, "watchBidsAsks", "name", "ticker_lite")
         self._names: Mapping[Channel, str] = {**_NAMES, "ticks": "ticker" if ticker == "ticker" else "ticker_lite"}
-
-    def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
-        """The decoder's state orders trades, because their ids are random."""
-        return _Decoder(symbols, start)
 
     def requests(self, operation: str, streams: Sequence[Asked], request_id: int) -> list[bytes]:
         return [

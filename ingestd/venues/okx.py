@@ -20,7 +20,7 @@ from ingestd.venues.ccxt_books import BookFrame, CcxtBooks
 from ingestd.venues.decoding import NESTED, SIDES, Level, Milliseconds, Text, at
 from ingestd.venues.exact import decimal_text
 from ingestd.venues.facts import IN_CONTRACTS, Facts, Quantities
-from ingestd.venues.messages import CONFIRMED, BookChange, Decoder, Message, Notice
+from ingestd.venues.messages import CONFIRMED, BookChange, Message, Notice
 from ingestd.venues.numbers import annualised_rate
 from ingestd.venues.requests import chunks, option
 from ingestd.venues.trade_identity import TradeIds
@@ -296,12 +296,12 @@ class Okx(Venue):
     """OKX's sockets. The feed's options choose channels as they do in ccxt."""
 
     exchange = EXCHANGE
+    decoder = OkxDecoder
     markets = frozenset({"spot", "linear", "inverse", "option"})  # one socket and one naming for all
     limits = Limits(
-        streams_per_socket=300,  # no limit is documented; subscribing must stay within the hourly limit
         streams_per_message=100,  # a request has at most 64 KB, an argument about 60 bytes
         messages_per_s=3.0,
-        messages_per_hour=480,
+        messages_per_hour=480,  # subscribing must stay within it
         sockets_per_s=3.0,
         source="https://www.okx.com/docs-v5/en/#overview-websocket-connect",
     )
@@ -333,9 +333,6 @@ class Okx(Venue):
     def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
         """Liquidations stay subscribed, because other markets of the type may be followed."""
         return super().unsubscribe([stream for stream in streams if stream.channel != "liquidations"], request_id)
-
-    def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
-        return OkxDecoder(symbols, start)
 
     def requests(self, operation: str, streams: Sequence[Asked], request_id: int) -> list[bytes]:
         args = [dict(pairs) for pairs in dict.fromkeys(map(self._arg, streams))]

@@ -25,12 +25,12 @@ class Asked(NamedTuple):
 class Limits:
     """The venue's limits on sockets and subscriptions. `source`: the document that states them."""
 
-    streams_per_socket: int
     streams_per_message: int
     messages_per_s: float
     sockets_per_s: float
     source: str
     messages_per_hour: int | None = None  # on each socket
+    streams_per_socket: int = 300  # where no limit is documented
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,18 +8,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from ingestd.channels import ROW_OF
 from ingestd.lab.demo.processes import connected
 from ingestd.lab.demo.run import Account
 from ingestd.storage.database import Database
 
-CHANNEL_TABLES = {
-    "trades": "trades",
-    "ticks": "market_ticks",
-    "order_book": "order_book",
-    "open_interest": "oi_snapshots",
-    "funding": "funding",
-    "candles": "ohlcv_data",
-}
+_CHANNELS = ("trades", "ticks", "order_book", "open_interest", "funding", "candles")
+CHANNEL_TABLES = {channel: ROW_OF[channel].table for channel in _CHANNELS}
 _MINUTE_US = 60_000_000
 
 
