@@ -98,25 +98,20 @@ _QUICK = ("wire", "socket", "store", "latency", "start", "outage")
 def bench(
     quick: bool,
     parts: tuple[str, ...],
-    rows: int | None,
-    rounds: int | None,
-    seconds: float | None,
-    outage_s: float | None,
     dsn: str | None,
-    kafka: str | None,
     captures: Path | None,
     peer_name: str | None,
     peer_python: Path | None,
     plot_file: Path | None,
     markdown: bool,
     json_file: Path | None,
+    **given: Any,  # the options that are fields of Plan; None where they are left out
 ) -> None:
     """Measure this machine and compare the figures with their targets.
 
     Exits with 0 whatever the figures are, and with 1 if a measurement failed.
     """
     logs.configure(LogConfig(level="error"))
-    given: dict[str, Any] = {"rows": rows, "rounds": rounds, "seconds": seconds, "outage_s": outage_s, "kafka": kafka}
     plan = replace(
         _SHORT if quick else Plan(), say=say_progress, **{name: value for name, value in given.items() if value}
     )
