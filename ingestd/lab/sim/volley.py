@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from random import Random
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from ingestd.clock import monotonic_s, now_us
 from ingestd.lab.sim.hub import Connection, Hub, text_frame
@@ -33,16 +33,6 @@ _PRICES = tuple(b"%d.%02d000000" % (64_000 + number * 7 % 977, number % 100) for
 _SIZES = tuple(b"0.%05d000" % (number * 31 % 99_999 + 1) for number in range(499))
 
 
-class Pace(Protocol):
-    """The times at which frames are due, in seconds after the first."""
-
-    def due(self, elapsed_s: float) -> int:
-        """The total number of frames due by then."""
-
-    def at_s(self, number: int) -> float:
-        """The time at which frame `number`, counted from 0, is due."""
-
-
 @dataclass(frozen=True, slots=True)
 class Steady:
     """A constant rate per second."""
@@ -50,9 +40,11 @@ class Steady:
     per_s: float
 
     def due(self, elapsed_s: float) -> int:
+        """The total number of frames due so many seconds after the first."""
         return int(elapsed_s * self.per_s)
 
     def at_s(self, number: int) -> float:
+        """The time at which frame `number`, counted from 0, is due."""
         return number / self.per_s
 
 
@@ -68,6 +60,9 @@ class Bursts:
 
     def at_s(self, number: int) -> float:
         return self.offsets_s[number] / self.speed
+
+
+Pace: TypeAlias = Steady | Bursts
 
 
 def burst_offsets(seconds: float, per_s: float, seed: int = 1) -> list[float]:
