@@ -10,13 +10,13 @@ MAX_REPLY_BYTES = 32 * 2**20  # one REST reply, compressed or not; the longest l
 _CHECKED_BYTES = 2**16  # a shorter text is not counted
 # Each value of a reply or message takes far more memory than its text, and time of the event loop. The longest list of
 # markets, Binance's spot one, is estimated at 900,000 commas (two thirds of them between permissions), 300,000 colons,
-# 60,000 containers and 50,000 fractions, nearly all in quotes: 16 MiB, 3,500 markets. Lists of 5,000 options have about
-# 50,000 fractions. The limits are two to five times as high.
+# 60,000 containers and 50,000 fractions, nearly all in quotes: 16 MiB, 3,500 markets. Lists of 5,000 options are put at
+# 50,000 fractions. None of this is counted on a recorded list. The limits are two to five times as high.
 MAX_COMMAS = 1_800_000
 MAX_COLONS = 900_000
 MAX_CONTAINERS = 300_000  # objects and arrays
 MAX_FRACTIONS = 200_000  # an `ExactFloat` keeps its text: about 120 bytes and a microsecond each
-MAX_MESSAGE_COMMAS = 600_000  # the longest whole order books have 60,000 levels of up to four values
+MAX_MESSAGE_COMMAS = 600_000  # estimate: whole order books of 60,000 levels, up to four values each
 MAX_MESSAGE_FRACTIONS = 300_000  # of those levels two values each, in quotes
 MAX_COOKIE_CHARS = 4096  # all cookies of a session: servers refuse requests with headers of 8 KiB
 MAX_UNSENT_BYTES = 2**18  # send buffer while the venue does not read; subscriptions need far less

@@ -215,6 +215,9 @@ async def test_a_reply_that_is_too_much_is_refused_in_words(venue: RawVenue, nam
     assert peak_mib() - before_mib < MOST_GROWTH_MIB
 
 
+TOLD = ("markets_not_loaded", "market_list_missing", "unknown_symbol")
+
+
 @pytest.mark.parametrize("body", [b"[0.1,0.1]", b"1", b'"x"', b"null", b"[[1]]", b'{"symbols":7}'], ids=repr)
 async def test_a_reply_that_is_no_list_of_markets_is_told_in_words(venue: RawVenue, body: bytes) -> None:
     venue.replies.append(reply(body, "Content-Type: application/json"))
@@ -225,6 +228,7 @@ async def test_a_reply_that_is_no_list_of_markets_is_told_in_words(venue: RawVen
 
     refused = [line["error"] for line in logs if line["event"] == "markets_not_loaded"]
     assert not any("has no attribute" in error or "indices" in error for error in refused)
+    assert [line for line in logs if line["event"] in TOLD], "a feed that follows nothing says why"
 
 
 MESSAGES = {
