@@ -166,7 +166,8 @@ class BoundedReader(WebSocketReader):
 
 
 class _WebSocket(aiohttp.ClientWebSocketResponse):
-    """A WebSocket that reads frames with a `BoundedReader` instead of the parser that aiohttp assigns to it."""
+    """A WebSocket that reads frames with a `BoundedReader` instead of the parser that aiohttp assigns to it, and reads
+    nothing once it closes."""
 
     @property
     def _parser(self) -> WebSocketReader | None:
@@ -178,3 +179,9 @@ class _WebSocket(aiohttp.ClientWebSocketResponse):
         if made is not None:
             bounded = BoundedReader(self._reader, MAX_MESSAGE_BYTES, compress=bool(self._compress), decode_text=True)
         self.__dict__["bounded_reader"] = bounded
+
+    async def close(self, **named: Any) -> bool:
+        """Send the close frame. aiohttp would then read, without letting others have the event loop while messages are
+        there, until the exchange's close frame comes; it does not if a code is known already."""
+        self._close_code = self._close_code or aiohttp.WSCloseCode.ABNORMAL_CLOSURE
+        return await super().close(**named)

@@ -38,7 +38,6 @@ _FAREWELL_S = 1.0
 _JSON_OPENS = ("{", "[")
 _JSON_MARKS = "{}[]"  # do not occur in plain-text frames of exchanges: ping, pong, error texts
 _SEARCHED_CHARS = 4096  # how much of an error frame is searched for symbols
-_LONGEST_TURN_S = 0.05
 _HELD_BACK_S = 0.001  # a shorter wait means that the intake had room
 _MICROSECONDS = "?timeUnit=MICROSECOND"
 
@@ -64,7 +63,6 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
         self.data_frames = 0
         self.is_down = False
         self.held_back = False  # not being read, because the intake is full
-        self._yielded_s = 0.0  # when the frames of this socket last let others have the event loop
         self.tasks: set[asyncio.Task[Any]] = set()  # started by ccxt for this socket; cancelled when it closes
 
     @property
@@ -194,9 +192,6 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
             self.held_back = False
         if (held_s := time.monotonic() - held_at) > _HELD_BACK_S:
             self.forgive(held_s)
-        if held_at - self._yielded_s > _LONGEST_TURN_S:  # frames that have already arrived are returned at once
-            self._yielded_s = held_at
-            await asyncio.sleep(0)
         try:
             return await self.connection.receive()
         except Exception as error:
@@ -273,7 +268,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
             self.on_error(ccxt.NetworkError(reason))
 
     async def aiohttp_close(self) -> None:  # ccxt's name
-        """Send the close frame, then disconnect. aiohttp would keep reading until the exchange answers it."""
+        """Send the close frame, then disconnect without waiting for the exchange's answer."""
         connection = self.connection
         try:
             async with asyncio.timeout(_FAREWELL_S):
