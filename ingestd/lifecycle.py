@@ -17,7 +17,6 @@ from ingestd.errors import ConfigError, IngestdError, Problem
 from ingestd.ops.account import without_zeros
 from ingestd.ops.endpoint import Endpoint
 from ingestd.ops.health import Snapshot, liveness
-from ingestd.ops.heartbeat import Heartbeat
 from ingestd.ops.metrics import Metrics
 from ingestd.ops.notify import Notifier
 from ingestd.ops.summary import Summary
@@ -25,6 +24,7 @@ from ingestd.storage.upkeep import Upkeep
 
 log = structlog.get_logger()
 
+_BEAT_S = 0.5  # between heartbeats
 _MIN_UPKEEP_S = 0.5  # the last candles get this time even after the deadline
 _LIVE_FLUSH_S = 1.0  # live data older than a second is of no use
 _EXIT_RESERVE_S = 1.0  # part of the deadline kept for the steps after the last candles
@@ -160,8 +160,9 @@ class Lifecycle:
         self.is_stopping = False
         self.stop_requested = False  # by a signal or a test, not by a dead task
         self._notifier = Notifier()
+        self._judged = snapshot
         self._show_gauges = show_gauges
-        self._heartbeat = Heartbeat(self.metrics, self._notifier, show_gauges, lambda: liveness(snapshot()).ok)
+        self._beat_at_s = monotonic_s()
 
     def request_stop(self, reason: str) -> None:
         """Begin the orderly stop, unless it has begun."""
@@ -199,7 +200,7 @@ class Lifecycle:
             return False
         await self.endpoint.start()
         try:
-            self.tasks.spawn("heartbeat", self._heartbeat.run())
+            self.tasks.spawn("heartbeat", self._beat())
             self.tasks.spawn("summary", Summary(self.metrics).run())
             start()
             await self.tasks.stop_asked.wait()
@@ -207,6 +208,21 @@ class Lifecycle:
         finally:
             await self.endpoint.close()
         return True
+
+    async def _beat(self) -> None:
+        """Measure how late the event loop is, refresh the gauges, and notify systemd's watchdog while alive."""
+        watchdog_due_s = monotonic_s()
+        while True:
+            due_s = monotonic_s() + _BEAT_S
+            await asyncio.sleep(_BEAT_S)
+            self._beat_at_s = monotonic_s()
+            self.metrics.loop_lag_s.set(max(0.0, self._beat_at_s - due_s))
+            self.metrics.loop_tasks.set(len(asyncio.all_tasks()))
+            self._show_gauges()
+            interval_s = self._notifier.watchdog_interval_s
+            if interval_s is not None and self._beat_at_s >= watchdog_due_s and liveness(self._judged()).ok:
+                self._notifier.watchdog()
+                watchdog_due_s = self._beat_at_s + interval_s / 2
 
     def started(self, status: str, **facts: Any) -> None:
         """Report the end of the start: `status` goes to systemd, `facts` to the log."""
@@ -240,7 +256,7 @@ class Lifecycle:
             now_us=now_us(),
             started=self.is_started,
             stopping=self.is_stopping,
-            loop_age_s=self._heartbeat.age_s,
+            loop_age_s=monotonic_s() - self._beat_at_s,
             dead_tasks=tuple(self.tasks.dead),
             missing=self.metrics.missing.by_channel(),
             refused=self.metrics.refused.by_channel(),
