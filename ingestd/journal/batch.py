@@ -66,7 +66,8 @@ class Totals(msgspec.Struct, array_like=True):
 
 _encoder = msgspec.msgpack.Encoder()
 _totals_decoder = msgspec.msgpack.Decoder(Totals)
-_counts_decoder = msgspec.msgpack.Decoder(dict[str, int])
+# Decodes a row's records by channel. Raises DecodeError or TypeError on anything else.
+counts_of = msgspec.msgpack.Decoder(dict[str, int]).decode
 
 
 def add_counts(sums: dict[str, int], counts: dict[str, int], sign: int = 1) -> None:
@@ -88,11 +89,6 @@ def stored(row: Row) -> StoredBatch | None:
     if zlib.crc32(payload, zlib.crc32(counts)) != crc:
         return None
     return StoredBatch(position, sealed_at, counts_of(counts), payload)
-
-
-def counts_of(encoded: bytes) -> dict[str, int]:
-    """Decode a row's records by channel. Raises DecodeError or TypeError on anything else."""
-    return _counts_decoder.decode(encoded)
 
 
 def totals_row(totals: Totals) -> bytes:

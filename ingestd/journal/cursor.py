@@ -18,11 +18,13 @@ from ingestd.journal.reading import BatchReader
 
 class Cursor:
     """One durable sink's place in the journal. Reads go forward; only `acknowledge` and `skip_to` allow files to be
-    deleted, by calling `release`.
+    deleted, by calling `release`. `pending` and `recovered` are those of its `Backlog`.
     """
 
     def __init__(self, name: str, backlog: Backlog, reader: BatchReader, release: Callable[[], None]) -> None:
         self.name = name
+        self.pending = backlog.pending
+        self.recovered = backlog.recovered
         self._backlog = backlog
         self._reader = reader
         self._release = release
@@ -88,19 +90,9 @@ class Cursor:
         return self._backlog.read_at
 
     @property
-    def pending(self) -> dict[str, int]:
-        """Records by channel that are journaled and not acknowledged."""
-        return self._backlog.pending
-
-    @property
     def pending_records(self) -> int:
         """The number of records journaled and not acknowledged."""
         return sum(self.pending.values())
-
-    @property
-    def recovered(self) -> dict[str, int]:
-        """Records by channel that an earlier process left for this sink; see `Backlog`."""
-        return self._backlog.recovered
 
     def oldest_pending_at(self) -> int | None:
         """When the oldest unacknowledged batch was sealed, in microseconds since the epoch; None if there is none.

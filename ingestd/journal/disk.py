@@ -125,18 +125,14 @@ _NOT_CORRUPTION_CODES = frozenset(
 def _journal_error(path: Path, error: sqlite3.Error) -> JournalError:
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if code is not None else None
-    if primary == sqlite3.SQLITE_FULL:
-        return _no_room_error(path)
     # On a full disk SQLite cannot create or extend its small files either, and reports that by other codes.
-    if primary in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and _is_full(path.parent):
+    may_be_full = primary in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+    if primary == sqlite3.SQLITE_FULL or (may_be_full and _is_full(path.parent)):
         return _no_room_error(path)
     # Our statements are correct, so any other error is about the file: "no such column" means a damaged schema. SQLite
     # has no code for a text that is not UTF-8.
-    if primary is None:
-        is_about_the_file = isinstance(error, sqlite3.OperationalError)
-    else:
-        is_about_the_file = primary not in _NOT_CORRUPTION_CODES
-    if is_about_the_file:
+    is_damage = isinstance(error, sqlite3.OperationalError) if primary is None else primary not in _NOT_CORRUPTION_CODES
+    if is_damage:
         return JournalDamaged(f"{path}: {error}")
     return JournalError(f"{path}: {error}; check the disk and its permissions")
 

@@ -21,7 +21,6 @@ from ingestd.channels import count_channels
 from ingestd.clock import now_us, wait_at_most
 from ingestd.config.models import JournalConfig
 from ingestd.errors import JournalError, JournalFull
-from ingestd.gaps.open_gaps import Dropped
 from ingestd.journal.backlog import Backlog
 from ingestd.journal.batch import Batch, FilePlace, StoredBatch, add_counts
 from ingestd.journal.cursor import Cursor
@@ -33,7 +32,7 @@ from ingestd.journal.reading import BatchReader
 from ingestd.journal.recovery import files_left, take_directory
 from ingestd.journal.rewriting import Rewriter
 from ingestd.ops.metrics import Metrics
-from ingestd.records import FeedGap, Record, StreamId, encode_batch
+from ingestd.records import Record, encode_batch
 
 __all__ = ["Batch", "Cursor", "Journal"]
 
@@ -58,6 +57,7 @@ class Journal:
         self._recent = RecentBatches(min(config.memory_bytes, config.max_bytes // 4))
         self._backlogs: list[Backlog] = []
         self._rewriter = Rewriter(self._files, self._recent, self._backlogs, metrics)
+        self.take_dropped, self.take_damage_gaps = self._rewriter.take_dropped, self._rewriter.take_damage_gaps
         self._reader = BatchReader(self.journal_id, self._files, self._recent, self._rewriter)
         self._cursors: list[Cursor] = []
         self._next_position = 1
@@ -138,14 +138,6 @@ class Journal:
         self._publish(batch)
         return batch
 
-    def take_dropped(self) -> list[tuple[StreamId, Dropped]]:
-        """What was dropped from each stream since the last call because the journal was full."""
-        return self._rewriter.take_dropped()
-
-    def take_damage_gaps(self) -> list[FeedGap]:
-        """The gaps that damaged files have caused since the last call."""
-        return self._rewriter.take_damage_gaps()
-
     async def room_made(self, timeout_s: float) -> None:
         """Wait until a file is deleted, at most `timeout_s`."""
         self._released.clear()
@@ -157,17 +149,14 @@ class Journal:
         passed = min((backlog.acknowledged_at for backlog in self._backlogs), default=self._newest_place())
         # The newest file goes only if it takes no more appends.
         while files and files[0].place <= passed and (len(files) > 1 or self._files.active() is None):
-            self._delete_oldest()
+            oldest = files[0]
+            self._files.delete(oldest)
+            self._recent.floor = max(self._recent.floor, oldest.place)
+            for backlog in self._backlogs:
+                backlog.forget(oldest.name.sequence)
+            self._released.set()
         self._recent.forget_through(passed)
         self._metrics.journal_bytes.set(self.size_bytes)
-
-    def _delete_oldest(self) -> None:
-        file = self._files.kept[0]
-        self._files.delete(file)
-        self._recent.floor = max(self._recent.floor, file.place)
-        for backlog in self._backlogs:
-            backlog.forget(file.name.sequence)
-        self._released.set()
 
     async def _append(self, stored: StoredBatch) -> JournalFile:
         active = self._files.active() or await self._files.begin()
