@@ -64,7 +64,8 @@ class Service:
         self._live = build_live(LiveParts(config, self._instance, self.metrics, self._live_figures))
         self.streams = StreamState(config.instance.state_dir)
         window = accepted_window(config)
-        self.intake = Intake(self.journal, config.intake, window, self.metrics, self._live, self.streams.save_gaps)
+        live = [sink.put_all for sink in self._live]
+        self.intake = Intake(self.journal, config.intake, window, self.metrics, live, self.streams.save_gaps)
         make_feed = make_feed or feed_maker(shard, config.instance.state_dir, self.streams.earlier)
         self.feeds = FeedRunner(config.feeds, make_feed, shard, self.tasks, self.metrics)
         self._access: DatabaseAccess | None = None

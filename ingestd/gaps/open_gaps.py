@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ingestd.channels import stream_of
 from ingestd.gaps.causes import DROPPED
 from ingestd.records import FeedGap, MarketRecord, StreamId, earliest_us, latest_us
 
@@ -25,7 +26,7 @@ class OpenGaps:
         self.open: dict[tuple[StreamId, int], FeedGap] = {}  # by stream and start
         self.version = 0  # how many records were taken
         self._newest: dict[StreamId, int] = {}
-        self._counts: Counter[tuple[str, str]] = Counter()
+        self.counts: Counter[tuple[str, str]] = Counter()  # of open gaps, by exchange and channel
 
     def resume(self, gaps: Iterable[FeedGap]) -> None:
         """Gaps that an earlier process had opened."""
@@ -42,16 +43,12 @@ class OpenGaps:
         if gap.ended_at is None:
             self._note_open(gap)
         elif self.open.pop((stream, gap.time), None) is not None:
-            self._counts[gap.exchange, gap.channel] -= 1
+            self.counts[gap.exchange, gap.channel] -= 1
         return is_new
-
-    def count_open(self, exchange: str, channel: str) -> int:
-        """How many gaps of this exchange and channel are open."""
-        return self._counts[exchange, channel]
 
     def _note_open(self, gap: FeedGap) -> None:
         key = stream_of_gap(gap), gap.time
-        self._counts[gap.exchange, gap.channel] += key not in self.open
+        self.counts[gap.exchange, gap.channel] += key not in self.open
         self.open[key] = gap
 
 
@@ -80,6 +77,15 @@ def dropped(record: MarketRecord) -> Dropped:
     """A single dropped record."""
     at = record.time, record.received_at
     return Dropped(1, earliest_us(*at), latest_us(*at))
+
+
+def note_dropped(record: MarketRecord, spans: dict[StreamId, Dropped]) -> None:
+    """Add a dropped record to its stream's span."""
+    stream, one = stream_of(record), dropped(record)
+    if stream in spans:
+        spans[stream].include(one)
+    else:
+        spans[stream] = one
 
 
 class DropSpans:

@@ -7,7 +7,7 @@ from collections import Counter
 import structlog
 
 from ingestd.channels import channel_of, stream_of
-from ingestd.gaps.open_gaps import Dropped, DropSpans, dropped
+from ingestd.gaps.open_gaps import Dropped, DropSpans, dropped, note_dropped
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.records import FeedGap, MarketRecord, StreamId
 
@@ -39,7 +39,7 @@ class Drops:
         if is_backfilled:
             return
         if self.is_closed:
-            self.not_journaled(record)
+            note_dropped(record, self.lost)
         else:
             self._by_intake.add(stream_of(record), dropped(record), record.received_at)
 
@@ -47,13 +47,6 @@ class Drops:
         """Count a record given up for a newer one, according to `intake.when_full`."""
         self._overloaded[record.exchange, channel_of(record)] += 1
         self._by_intake.add(stream_of(record), dropped(record), record.received_at)
-
-    def not_journaled(self, record: MarketRecord) -> None:
-        """Count a record that could not be journaled before the stop."""
-        span, stream = dropped(record), stream_of(record)
-        if stream in self.lost:
-            span.include(self.lost[stream])
-        self.lost[stream] = span
 
     def by_journal(self, stream: StreamId, span: Dropped, at: int) -> FeedGap | None:
         """Note records that the journal dropped. Returns their gap if they begin a period; `end_paused` ends it."""

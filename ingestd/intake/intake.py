@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import TypeAlias
 
 import structlog
 
@@ -18,7 +18,7 @@ from ingestd.clock import now_us, wait_at_most
 from ingestd.config.models import IntakeConfig
 from ingestd.errors import JournalError, JournalFull
 from ingestd.failpoints import passing
-from ingestd.gaps.open_gaps import Dropped, OpenGaps, stream_of_gap
+from ingestd.gaps.open_gaps import Dropped, OpenGaps, note_dropped, stream_of_gap
 from ingestd.intake.drops import Drops
 from ingestd.intake.open_records import OpenRecords
 from ingestd.intake.overload import Overload
@@ -41,18 +41,14 @@ log = structlog.get_logger()
 
 _LAST_APPEND_S = 2.0
 
-
-class LiveSink(Protocol):
-    """A sink that publishes records before they are durable."""
-
-    def put_all(self, records: Sequence[MarketRecord]) -> None:
-        """Take valid records, one loop turn after they arrived. Never blocks, never raises, costs next to nothing."""
+PutAll: TypeAlias = Callable[[Sequence[MarketRecord]], None]
+"""A live sink's `put_all`, which takes valid records, never blocks and never raises."""
 
 
 class LiveView:
     """Validates the records of one loop turn together, and hands the valid ones to the live sinks."""
 
-    def __init__(self, sinks: Sequence[LiveSink], time_window: Callable[[int], TimeWindow]) -> None:
+    def __init__(self, sinks: Sequence[PutAll], time_window: Callable[[int], TimeWindow]) -> None:
         self._sinks = tuple(sinks)
         self._time_window = time_window
         self._unshown: list[MarketRecord] = []
@@ -78,8 +74,8 @@ class LiveView:
             self._all_valid = False
             records = [record for record in records if rejection_reason(record, window) is None]
         if records:
-            for sink in self._sinks:
-                sink.put_all(records)
+            for put_all in self._sinks:
+                put_all(records)
 
 
 class Intake:
@@ -91,7 +87,7 @@ class Intake:
         config: IntakeConfig,
         time_window: Callable[[int], TimeWindow],
         metrics: Metrics,
-        live: Sequence[LiveSink] = (),
+        live: Sequence[PutAll] = (),
         before_gaps: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """`live` sinks get each valid record at once, before it is journaled.
@@ -253,7 +249,7 @@ class Intake:
         count_received(self._metrics, self._open.records)
         for fresh in self._open.fresh(self._open.records):
             if not isinstance(fresh, FeedGap):
-                self._drops.not_journaled(fresh)
+                note_dropped(fresh, self.lost)
         gaps = self._open.gaps()
         lost = Counter(channel_of(record) for record in self._open.records if not isinstance(record, FeedGap))
         count_by(self._metrics.dropped, {(channel, "shutdown"): count for channel, count in lost.items()})
@@ -271,15 +267,18 @@ class Intake:
         self._show_open(gap)
 
     def _show_open(self, gap: FeedGap) -> None:
-        is_open = self.gaps.count_open(gap.exchange, gap.channel)
-        self._metrics.gaps_open.labels(gap.exchange, gap.channel).set(is_open)
+        labels = gap.exchange, gap.channel
+        self._metrics.gaps_open.labels(*labels).set(self.gaps.counts[labels])
 
     async def _seal(self) -> None:
         taken = self._open.records[: batch_size(self._open.records, self._config.max_batch_records)]
         if taken:
             if self._before_gaps is not None and any(type(record) is FeedGap for record in taken):
                 await self._before_gaps()
-            records, rejected = self._validated(taken)
+            if self._live is not None and not self._live.flush():
+                self._open.all_valid = False
+            window, known_valid = self._time_window(now_us()), self._open.all_valid
+            records, rejected = validated(taken, window, self.rejections, known_valid=known_valid)
             passing("intake.seal")
             journaling = asyncio.ensure_future(self._journaled(records))
             try:
@@ -293,11 +292,6 @@ class Intake:
             self._finish(taken, rejected)
         self._drops.count()
         self._reset_signals()
-
-    def _validated(self, taken: Sequence[MarketRecord | FeedGap]) -> tuple[list[Record], RejectedCounts]:
-        if self._live is not None and not self._live.flush():
-            self._open.all_valid = False
-        return validated(taken, self._time_window(now_us()), self.rejections, known_valid=self._open.all_valid)
 
     def _finish(self, taken: Sequence[MarketRecord | FeedGap], rejected: RejectedCounts) -> None:
         """Count a durable batch and take over the gaps that the journal reports."""

@@ -45,7 +45,9 @@ def validated(
     """
     if known_valid or validation.all_valid(taken, window):
         if rejections:
-            rejections.accept(record for record in taken if not isinstance(record, FeedGap))
+            for record in taken:
+                if not isinstance(record, FeedGap):
+                    rejections.end(stream_of(record))
         return [*taken], Counter()
     rejected: RejectedCounts = Counter()
     records: list[Record] = []
@@ -57,7 +59,7 @@ def validated(
         if reason is None:
             records.append(record)
             if rejections:
-                rejections.accept([record])
+                rejections.end(stream_of(record))
         else:
             rejections.reject(stream_of(record), reason)
             records.append(validation.rejection(record, TABLE_OF[type(record)], reason))

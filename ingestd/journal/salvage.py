@@ -24,7 +24,7 @@ import msgspec
 
 from ingestd import files
 from ingestd.channels import channel_of, count_channels, stream_of
-from ingestd.gaps.open_gaps import Dropped, dropped
+from ingestd.gaps.open_gaps import Dropped, note_dropped
 from ingestd.journal.batch import Row, StoredBatch, add_counts, row_of, stored, totals_row
 from ingestd.journal.disk import connect, translated, with_companions
 from ingestd.journal.file import FileName, JournalFile, write_schema
@@ -201,11 +201,7 @@ def _all_without(channel: str, batches: Iterable[StoredBatch], spans: dict[Strea
             if channel_of(record) != channel or isinstance(record, (FeedGap, Rejected)):
                 kept.append(record)
             else:
-                stream, one = stream_of(record), dropped(record)
-                if stream in spans:
-                    spans[stream].include(one)
-                else:
-                    spans[stream] = one
+                note_dropped(record, spans)
         yield StoredBatch(batch.position, batch.sealed_at, count_channels(kept), encode_batch(kept))
 
 

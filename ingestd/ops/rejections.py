@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import structlog
 
-from ingestd.channels import stream_of
 from ingestd.clock import monotonic_s
 from ingestd.log_limit import LogLimit
 from ingestd.ops.metrics import Metrics
-from ingestd.records import MarketRecord, StreamId
+from ingestd.records import StreamId
 
 log = structlog.get_logger()
 
@@ -49,11 +48,6 @@ class Rejections:
             self._show()
             if self._is_logged(f"{stream} rejected"):
                 log.error("stream_rejected", exchange=stream[0], channel=stream[1], symbol=stream[2], reason=reason)
-
-    def accept(self, records: Iterable[MarketRecord]) -> None:
-        """These records were not put aside."""
-        for record in records:
-            self.end(stream_of(record))
 
     def end(self, stream: StreamId) -> None:
         """A record of this stream was not put aside."""

@@ -309,7 +309,7 @@ async def test_what_is_not_journaled_as_valid_is_not_shown_live(tmp_path: Path, 
     metrics, journal = Metrics(), Journal(tmp_path, JournalConfig(), Metrics())
     journal.open()
     live = [Live(), Live()]
-    intake = Intake(journal, IntakeConfig(), lambda _now: ALWAYS, metrics, live)
+    intake = Intake(journal, IntakeConfig(), lambda _now: ALWAYS, metrics, [sink.put_all for sink in live])
     sound: list[MarketRecord] = [trade(1), tick(2), trade(3)]
     gap = gap_record(1, None)
     for record in (*sound[:2], flawed, gap, sound[2]):
@@ -335,7 +335,7 @@ async def test_a_record_after_a_flawed_one_is_judged_as_ever(tmp_path: Path) -> 
     cursor = journal.cursor("test")
     live = Live()
     config = IntakeConfig(linger_ms=1, max_batch_records=7)
-    intake = Intake(journal, config, lambda _now: ALWAYS, metrics, [live])
+    intake = Intake(journal, config, lambda _now: ALWAYS, metrics, [live.put_all])
     task = asyncio.create_task(intake.run())
     sent = [trade(number, price="0" if number % 50 == 13 else "1.5") for number in range(1, 401)]
     for number, record in enumerate(sent):
@@ -571,7 +571,7 @@ async def test_what_is_backfilled_is_journaled_but_not_shown_live_and_its_delay_
     new = trade(2, time=NOW_US - 1000, received_at=NOW_US)
     metrics, journal = Metrics(), Journal(tmp_path, JournalConfig(), Metrics())
     journal.open()
-    intake = Intake(journal, IntakeConfig(), lambda _now: ALWAYS, metrics, [live := Live()])
+    intake = Intake(journal, IntakeConfig(), lambda _now: ALWAYS, metrics, [(live := Live()).put_all])
     intake.put(new)
     intake.put_backfilled(old)
     intake.close()
@@ -619,7 +619,7 @@ async def test_what_was_set_aside_is_validated_when_it_comes_back(tmp_path: Path
     config = IntakeConfig.model_validate(
         {"max_open_records": 100, "max_batch_records": 10, "linger_ms": 1, "when_full": {"ticks": "drop_oldest"}}
     )
-    intake = Intake(journal, config, lambda _now: ALWAYS, metrics, [live := Live()])
+    intake = Intake(journal, config, lambda _now: ALWAYS, metrics, [(live := Live()).put_all])
     for number in range(60):
         intake.put(trade(number))
     intake.put(tick(60, bid_price="-1"))
