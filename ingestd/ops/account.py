@@ -33,10 +33,7 @@ def account(
     held = held or {}
     first = [name for name in SINKS if name in cursors][:1]
     return {
-        "received": metrics.totals(metrics.received),
-        "journaled": metrics.totals(metrics.journaled),
-        "dropped": metrics.totals(metrics.dropped),
-        "released": metrics.totals(metrics.released),
+        **{term: metrics.totals(getattr(metrics, term)) for term in _BEFORE},
         **_terms(metrics, {*held, *first}, cursors, held),
         "sinks": {name: _terms(metrics, {name}, cursors, {}) for name in cursors},
     }

@@ -113,10 +113,7 @@ class Endpoint:
         return web.Response(status=400, text="Give exactly one Host header.\n", headers=_HEADERS)
 
     async def _index(self, _request: web.Request) -> web.Response:
-        snapshot = self._snapshot()
-        verdict = readiness(snapshot)
-        lines = [*verdict.reasons, *verdict.degraded] or ["All feeds deliver and every sink stores."]
-        return web.Response(text=_page(verdict, lines), content_type="text/html", headers=_HEADERS)
+        return web.Response(text=_page(readiness(self._snapshot())), content_type="text/html", headers=_HEADERS)
 
     async def _show_metrics(self, _request: web.Request) -> web.Response:
         async with self._rendering:  # many scrapes at once cost one rendering a second
@@ -160,9 +157,8 @@ class _Gate:
 
     def close_idle(self) -> None:
         """Abort every connection that has not sent its request."""
-        for connection in list(self._open):
-            if not connection.requested:
-                connection.abort()
+        for connection in [known for known in self._open if not known.requested]:
+            connection.abort()
 
 
 class _Handler(web.RequestHandler):
@@ -293,8 +289,9 @@ def _answer(verdict: Verdict) -> web.Response:
     return web.Response(body=body, status=status, content_type="application/json", headers=_HEADERS)
 
 
-def _page(verdict: Verdict, lines: list[str]) -> str:
+def _page(verdict: Verdict) -> str:
     state = "ready" if verdict.ok else "not ready"
+    lines = [*verdict.reasons, *verdict.degraded] or ["All feeds deliver and every sink stores."]
     items = "".join(f"<li>{html.escape(printable(redact(line)))}</li>" for line in lines)
     links = "".join(f'<li><a href="{path}">{path}</a></li>' for path in ("/readyz", "/livez", "/metrics"))
     return (

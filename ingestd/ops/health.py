@@ -31,13 +31,14 @@ class FeedHealth:
     poll_interval_s: float = 60.0
     book_interval_s: float = 0.0
 
-    def limit_s(self, stream: StreamStatus) -> float:
-        """How long this stream may be silent: `stale_after_s`, or for three polls or two book samples if longer."""
+    def is_silent(self, stream: StreamStatus, now_us: int) -> bool:
+        """Whether it has been silent for over `stale_after_s`, or for three polls or two book samples if longer."""
+        limit_s = self.stale_after_s
         if ROW_OF[stream.channel].is_polled:
-            return max(self.stale_after_s, _POLLS_MISSED_WHEN_STALE * self.poll_interval_s)
-        if stream.channel == "order_book":
-            return max(self.stale_after_s, 2 * self.book_interval_s)
-        return self.stale_after_s
+            limit_s = max(limit_s, _POLLS_MISSED_WHEN_STALE * self.poll_interval_s)
+        elif stream.channel == "order_book":
+            limit_s = max(limit_s, 2 * self.book_interval_s)
+        return stream.last_received_at is None or now_us - stream.last_received_at > limit_s * 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +221,7 @@ def _feed_reasons(feed: FeedHealth, now_us: int) -> tuple[list[str], list[str]]:
     refused = [stream for stream in status.streams if stream.quarantined is not None]
     served = [stream for stream in status.streams if stream.quarantined is None]
     expected = [stream for stream in served if not ROW_OF[stream.channel].may_be_silent]
-    silent = [stream for stream in expected if _is_silent(stream, feed.limit_s(stream), now_us)]
+    silent = [stream for stream in expected if feed.is_silent(stream, now_us)]
     if not status.streams:
         return [f"The feed {status.label} has subscribed to nothing yet{_because(status.problem)}."], []
     if not served:
@@ -238,10 +239,6 @@ def _feed_reasons(feed: FeedHealth, now_us: int) -> tuple[list[str], list[str]]:
     if refused:
         limping.append(f"{status.label} refuses {len(refused)} streams: {_named(refused)}.")
     return [], limping
-
-
-def _is_silent(stream: StreamStatus, limit_s: float, now_us: int) -> bool:
-    return stream.last_received_at is None or now_us - stream.last_received_at > limit_s * 1_000_000
 
 
 def _named(streams: Sequence[StreamStatus]) -> str:

@@ -203,19 +203,15 @@ class Metrics:
         self, counter: Counter, by: str = "channel", keep: Callable[[Mapping[str, str]], bool] = lambda _: True
     ) -> dict[str, int]:
         """A counter summed over all labels but `by`, of the label sets for which `keep` is true."""
-        sums: dict[str, int] = {}
-        for metric in counter.collect():
-            for sample in metric.samples:
-                if sample.name.endswith("_total") and keep(sample.labels):
-                    key = sample.labels[by]
-                    sums[key] = sums.get(key, 0) + int(sample.value)
-        return sums
+        return {label: int(total) for label, total in self.values(counter, by, keep).items()}
 
-    def values(self, gauge: Gauge, by: str) -> dict[str, float]:
-        """A gauge summed over all labels but `by`."""
+    def values(
+        self, metric: Counter | Gauge, by: str, keep: Callable[[Mapping[str, str]], bool] = lambda _: True
+    ) -> dict[str, float]:
+        """As `totals`, of a gauge too."""
         sums: dict[str, float] = {}
-        for metric in gauge.collect():
-            for sample in metric.samples:
+        for sample in (sample for family in metric.collect() for sample in family.samples):
+            if not sample.name.endswith("_created") and keep(sample.labels):
                 sums[sample.labels[by]] = sums.get(sample.labels[by], 0.0) + sample.value
         return sums
 

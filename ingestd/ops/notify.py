@@ -22,7 +22,7 @@ class Notifier:
 
     def ready(self, status: str = "") -> bool:
         """Start-up, or a reload, is complete."""
-        return self._send("READY=1", *_status_lines(status))
+        return self._send("READY=1", status=status)
 
     def watchdog(self) -> bool:
         """The daemon is alive. Call this only if `health.liveness` says so, else the watchdog is useless."""
@@ -34,11 +34,13 @@ class Notifier:
 
     def stopping(self, status: str = "") -> bool:
         """The stop has begun."""
-        return self._send("STOPPING=1", *_status_lines(status))
+        return self._send("STOPPING=1", status=status)
 
-    def _send(self, *lines: str) -> bool:
+    def _send(self, *lines: str, status: str = "") -> bool:
         if self._address is None:
             return False
+        if status:
+            lines = *lines, f"STATUS={' '.join(status.split())}"  # a line break would begin a new assignment
         try:
             with socket.socket(
                 socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
@@ -54,11 +56,6 @@ def _address(name: str) -> str | None:
     if name.startswith("@"):
         return "\0" + name[1:]
     return name if name.startswith("/") else None
-
-
-def _status_lines(text: str) -> list[str]:
-    """A line break would begin a new assignment."""
-    return [f"STATUS={' '.join(text.split())}"] if text else []
 
 
 def _watchdog_interval_s(environ: Mapping[str, str]) -> float | None:

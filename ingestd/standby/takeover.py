@@ -66,7 +66,7 @@ class TakeoverGaps:
 
     async def _open(self, status: FeedStatus) -> None:
         served = [stream for stream in status.streams if stream.quarantined is None]
-        fresh = [stream for stream in served if (status.label, _key(stream)) not in self._known]
+        fresh = [stream for stream in served if (status.label, stream.key) not in self._known]
         if not fresh:
             return
         since = await self._stored_until(status.label, fresh)
@@ -74,7 +74,7 @@ class TakeoverGaps:
         detail = f"after {self._before.holder}, last heard of at {iso_text(self._before.renewed_at)}"
         for gap in tracker.interrupted(since, at=now_us(), cause=TAKEOVER, detail=detail):
             self._intake.put(gap)
-        self._known.update((status.label, _key(stream)) for stream in fresh)
+        self._known.update((status.label, stream.key) for stream in fresh)
         log.info("takeover_gaps", exchange=status.label, streams=len(since))
 
     async def _stored_until(self, exchange: str, streams: Sequence[StreamStatus]) -> list[StreamStatus]:
@@ -100,10 +100,6 @@ class TakeoverGaps:
             at = stream.last_received_at
             if at is not None and (gap := tracker.delivered(stream, at=at)) is not None:
                 self._intake.put(gap)
-
-
-def _key(stream: StreamStatus) -> StreamKey:
-    return stream.channel, stream.symbol
 
 
 async def _last_stored(
