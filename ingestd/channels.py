@@ -1,8 +1,4 @@
-"""The table of channels, one row each. Every other list of channels or their tables is derived from it.
-
-To add a channel: add its record and its name to `records.py`, a row here, a migration for its table, and the
-exchanges that deliver it.
-"""
+"""The table of channels, one row each. Every other list of channels or their tables is derived from it."""
 
 from __future__ import annotations
 

@@ -254,11 +254,9 @@ class MessageTooLarge(KafkaError):
     because the broker has refused this size before; the producer can continue.
     """
 
-    def __init__(
-        self, message: str, *, name: str, retriable: bool, messages: int | None = None, foreseen: bool = False
-    ) -> None:
+    def __init__(self, message: str, *, name: str, retriable: bool, foreseen: bool = False) -> None:
         super().__init__(message, name=name, retriable=retriable)
-        self.messages = messages
+        self.messages: int | None = None
         self.foreseen = foreseen
 
 

@@ -273,10 +273,11 @@ class Shard:
     @classmethod
     def parse(cls, text: str) -> Shard:
         """Parse `i/n` with 0 ≤ i < n. Raises ConfigError."""
-        first, slash, second = text.partition("/")
-        if slash and first.isdecimal() and second.isdecimal() and int(first) < int(second):
+        first, _, second = text.partition("/")
+        are_numbers = first.isdecimal() and second.isdecimal()
+        if are_numbers and int(first) < int(second):
             return cls(int(first), int(second))
-        is_past_last = slash and first.isdecimal() and second.isdecimal() and int(second) > 0
+        is_past_last = are_numbers and int(second) > 0
         hint = f"the last of {int(second)} is {int(second) - 1}/{int(second)}" if is_past_last else None
         raise ConfigError([Problem("--shard", "write i/n with i counting from 0, such as 0/3", text, hint)])
 

@@ -237,8 +237,7 @@ def _book(record: BookSnapshot) -> str | None:
     for side in (record.bids, record.asks):
         if len(side) > _MAX_LEVELS:
             return "size"
-        text = "".join([f"{price} {amount} " for price, amount in side])
-        if not _levels(text):
+        if not _levels("".join([f"{price} {amount} " for price, amount in side])):
             return "level"
     if record.sequence is not None and not 0 <= record.sequence <= _MAX_BIGINT:
         return "sequence"

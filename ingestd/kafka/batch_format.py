@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 from aiokafka.record.default_records import DefaultRecordBatch
 
@@ -26,8 +26,6 @@ _OLD_HEADERS = {0: struct.Struct(">qiIbb"), 1: struct.Struct(">qiIbbq")}
 _CODEC_MASK, _CONTROL_MASK = 0x07, 0x20
 _SMALLEST_RECORD_BYTES = 7
 _LARGEST_OFFSET = 2**63 - 2
-
-Bytes: TypeAlias = memoryview
 
 
 class Damaged(ValueError):
@@ -50,11 +48,11 @@ class FetchedBatches:
         return len(self._data)
 
     @property
-    def unread(self) -> Bytes:
+    def unread(self) -> memoryview:
         """The unread bytes."""
         return self._data[self._at :]
 
-    def next_batch(self) -> Bytes | None:
+    def next_batch(self) -> memoryview | None:
         """The next batch; None at the end, or if it is cut off. Raises Damaged if even the first is cut off."""
         data = self.unread
         if len(data) > _MAGIC_AT:
@@ -67,7 +65,7 @@ class FetchedBatches:
         raise Damaged(f"{len(data)} bytes that are no whole batch")
 
 
-def read_batch(data: Bytes) -> Batch | OldBatch:
+def read_batch(data: memoryview) -> Batch | OldBatch:
     """Parse the batch in these bytes. Raises Damaged."""
     return OldBatch(data) if data[_MAGIC_AT] < 2 else Batch(data)
 
@@ -75,7 +73,7 @@ def read_batch(data: Bytes) -> Batch | OldBatch:
 class Batch:
     """A batch of Kafka 0.11 and later."""
 
-    def __init__(self, data: Bytes) -> None:
+    def __init__(self, data: memoryview) -> None:
         if len(data) < _HEADER.size:
             raise Damaged(f"a batch of {len(data)} bytes")
         header = _HEADER.unpack_from(data)
@@ -136,7 +134,7 @@ class OldBatch:
     is_control = False
     base_offset = 0
 
-    def __init__(self, data: Bytes) -> None:
+    def __init__(self, data: memoryview) -> None:
         self._outer, self._attributes = _old_message(data)
         self._data = data
         if zlib.crc32(data[_MAGIC_AT:]) != self._outer.checksum:
@@ -144,7 +142,7 @@ class OldBatch:
         self.packed_bytes = len(data)
         self.codec = NAMES.get(self._attributes & _CODEC_MASK, "a message")
         self.last_offset = self._outer.offset if self._outer.offset <= _LARGEST_OFFSET else -1
-        self._plain: Bytes | None = None
+        self._plain: memoryview | None = None
         self._shift = 0
 
     def unpack(self, limit_bytes: int) -> int:
@@ -179,13 +177,13 @@ def size_of(record: Any) -> int:
     return _SMALLEST_RECORD_BYTES + sum(len(part or b"") for part in parts)
 
 
-def _messages(data: Bytes) -> Iterator[Bytes]:
+def _messages(data: memoryview) -> Iterator[memoryview]:
     batches = FetchedBatches(data)
     while (message := batches.next_batch()) is not None:
         yield message
 
 
-def _old_message(data: Bytes) -> tuple[_OldMessage, int]:
+def _old_message(data: memoryview) -> tuple[_OldMessage, int]:
     """Parse a message and its attributes. Raises Damaged if its lengths do not fit the bytes."""
     magic = data[_MAGIC_AT]
     if magic not in _OLD_HEADERS or len(data) < (header := _OLD_HEADERS[magic]).size + 8:
@@ -205,7 +203,7 @@ def _old_message(data: Bytes) -> tuple[_OldMessage, int]:
     return _OldMessage(offset, parts[0], parts[1], checksum), attributes
 
 
-def offsets_of(data: Bytes) -> tuple[int, int]:
+def offsets_of(data: memoryview) -> tuple[int, int]:
     """The first and the last offset in the header, or -1 for both if they are impossible."""
     if len(data) < _HEADER.size or data[_MAGIC_AT] < 2:
         return -1, -1

@@ -19,7 +19,6 @@ from aiokafka.consumer import fetcher
 from ingestd.kafka.batch_format import (
     LARGEST_BATCH_BYTES,
     Batch,
-    Bytes,
     Damaged,
     FetchedBatches,
     OldBatch,
@@ -125,7 +124,7 @@ class PartitionRecords:
         return next(iter(self))
 
     def _next_batch(self) -> Iterator[Message]:
-        data: Bytes | None = None
+        data: memoryview | None = None
         try:
             data = self._batches.next_batch()
             if data is None:
@@ -147,7 +146,7 @@ class PartitionRecords:
         else:
             yield from self._read(batch)
 
-    def _last_of(self, data: Bytes) -> int:
+    def _last_of(self, data: memoryview) -> int:
         """The last offset of damaged bytes: the one in their header, unless it is far from the requested offset."""
         base, last = offsets_of(data)
         return last if base <= self.next_fetch_offset + _LARGEST_LEAP else self.next_fetch_offset

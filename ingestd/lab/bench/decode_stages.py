@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -66,7 +67,7 @@ def _median_us(plan: Plan, frames: Sequence[bytes], decode: Callable[[bytes], ob
         for frame in frames:
             decode(frame)
         times.append(us_each(time.process_time() - started_s, len(frames)))
-    return sorted(times)[len(times) // 2]
+    return statistics.median_high(times)
 
 
 def _native(venue: Venue) -> Callable[[bytes], object]:

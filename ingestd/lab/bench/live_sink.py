@@ -1,7 +1,4 @@
-"""Measures the age of messages at a Redis subscriber, the publishing rate, and what Redis and Kafka cost the database.
-
-The subscriber is a separate process; servers and subscriber share the machine.
-"""
+"""Measures the age of messages at a Redis subscriber, the publishing rate, and what other sinks cost the database."""
 
 from __future__ import annotations
 
@@ -178,8 +175,12 @@ class PacedFeed:
         self._closed = asyncio.Event()
 
     async def run(self, intake: Intake) -> None:
+        def put_all(records: Sequence[Tick | Trade]) -> None:
+            for record in records:
+                intake.put(record)
+
         while not self._closed.is_set():
-            await _paced(lambda records: _put_each(intake, records), self._rate, 0.1)
+            await _paced(put_all, self._rate, 0.1)
             await intake.writable()
 
     async def close(self) -> None:
@@ -193,11 +194,6 @@ class PacedFeed:
 
     def set_symbols(self, symbols: Sequence[str]) -> None:
         """Do nothing: this feed has no symbols."""
-
-
-def _put_each(intake: Intake, records: Sequence[Tick | Trade]) -> None:
-    for record in records:
-        intake.put(record)
 
 
 async def _paced(put_all: Callable[[Sequence[Tick | Trade]], None], rate: int, seconds: float) -> None:

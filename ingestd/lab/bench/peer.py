@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -50,25 +51,24 @@ async def measure(plan: Plan, server: Server, figures: Figures, python: Path | N
     with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as folder:
         file = Path(folder) / "frames.ndjson"
         names = write_frames(file, plan.rows, plan.symbols)
-        rates, costs = [], []
+        runs = []
         for number in range(plan.rounds):
             plan.say(f"cryptofeed, round {number + 1} of {plan.rounds}: {plan.rows:,} trades into Postgres")
-            rate, cost = await _postgres(interpreter, server, file, names, plan.rows)
-            rates.append(rate)
-            costs.append(cost)
+            runs.append(await _postgres(interpreter, server, file, names, plan.rows))
+        rates, costs = zip(*runs, strict=True)
         figures.rate("peer.postgres", "cryptofeed, Postgres backend", rates, limit="wire.psql", note=CRYPTOFEED)
-        cost = sorted(costs)[len(costs) // 2]
+        cost = statistics.median_high(costs)
         figures.add("peer.postgres_us", "cryptofeed, Postgres backend: processor time", cost, "µs per event")
         plan.say("cryptofeed into Redis, then Kafka")
         with EmbeddedValkey() as valkey:
             options = {"symbols": names, "port": valkey.port}
-            rate, cost = await _run(interpreter, "redis", file, options)
+            rate, _ = await _run(interpreter, "redis", file, options)
         figures.rate("peer.redis", "cryptofeed, Redis backend", [rate], limit="redis.published", note=CRYPTOFEED)
         few = Path(folder) / "few.ndjson"
         write_frames(few, plan.rows // _KAFKA_SHARE, plan.symbols)
         with rig.broker(plan.kafka) as broker:
             options = {"symbols": names, "bootstrap_servers": broker["bootstrap_servers"][0]}
-            rate, cost = await _run(interpreter, "kafka", few, options)
+            rate, _ = await _run(interpreter, "kafka", few, options)
         figures.rate("peer.kafka", "cryptofeed, Kafka backend", [rate], limit="kafka.sink", note=CRYPTOFEED)
 
 

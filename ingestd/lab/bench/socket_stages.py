@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import statistics
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -68,14 +69,10 @@ async def measure(plan: Plan, figures: Figures) -> None:
         ("feed.native", "native feed: socket, decoder, recorder", _native, 1),
         ("feed.ccxt", "ccxt feed: socket, decoder, recorder", _ccxt, _CCXT_DIVISOR),
     ):
-        rates, costs = [], []
-        for _ in range(plan.rounds):
-            rate, cost_us = await _frames_per_s(plan, plan.rows // share, read)
-            rates.append(rate)
-            costs.append(cost_us)
-        limit = "socket.picows" if key.startswith("feed.") else None
-        figures.rate(key, what, rates, limit=limit)
-        figures.add(f"{key}_us", f"{what}: processor time", sorted(costs)[len(costs) // 2], "µs per frame")
+        runs = [await _frames_per_s(plan, plan.rows // share, read) for _ in range(plan.rounds)]
+        rates, costs = zip(*runs, strict=True)
+        figures.rate(key, what, rates, limit="socket.picows" if key.startswith("feed.") else None)
+        figures.add(f"{key}_us", f"{what}: processor time", statistics.median_high(costs), "µs per frame")
 
 
 async def _frames_per_s(plan: Plan, count: int, read: Read) -> tuple[float, float]:

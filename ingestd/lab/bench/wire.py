@@ -1,12 +1,9 @@
-"""Measures the whole daemon, from the venue's socket to committed rows.
-
-One figure is its highest speed, beside that of psql with the same rows; the other is the time from its start to the
-first row.
-"""
+"""Measures the whole daemon, from the venue's socket to committed rows: its highest speed, and the time to start."""
 
 from __future__ import annotations
 
 import asyncio
+import statistics
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,7 +50,7 @@ async def measure(plan: Plan, server: Server, figures: Figures) -> None:
 
 def _add(figures: Figures, key: str, what: str, runs: Sequence[VolleyResult], limit: str) -> None:
     figures.rate(key, what, [run.rows_per_s for run in runs], limit=limit)
-    cost = sorted(run.us_per_row for run in runs)[len(runs) // 2]
+    cost = statistics.median_high(run.us_per_row for run in runs)
     figures.add(f"{key}_us", f"{what}: the daemon's processor time", cost, "µs per event")
     figures.add(f"{key}_mib", f"{what}: the daemon's memory at most", max(run.peak_mib for run in runs), "MiB")
 
