@@ -52,16 +52,11 @@ def iso_text(time_us: int) -> str:
     millisecond = time_us // 1000
     text = _milliseconds.get(millisecond)
     if text is None:
-        text = _until_the_millisecond(millisecond)
+        second, fraction = divmod(millisecond, 1000)
+        if len(_milliseconds) >= _KEPT:
+            _milliseconds.clear()
+        text = _milliseconds[millisecond] = f"{_until_the_second(second)}.{fraction:03d}"
     return text + _ENDINGS[time_us - millisecond * 1000]
-
-
-def _until_the_millisecond(millisecond: int) -> str:
-    second, fraction = divmod(millisecond, 1000)
-    if len(_milliseconds) >= _KEPT:
-        _milliseconds.clear()
-    text = _milliseconds[millisecond] = f"{_until_the_second(second)}.{fraction:03d}"
-    return text
 
 
 @lru_cache(_KEPT)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args, get_type_hints
 
@@ -246,15 +246,11 @@ def _book(record: BookSnapshot) -> str | None:
 
 def _open_interest(record: OpenInterest) -> str | None:
     sides = (record.open_interest, record.open_interest_usd)
-    if sides == (None, None) or not _all_match(_not_negative, sides):
+    if sides == (None, None) or not all(side is None or _not_negative(side) for side in sides):
         return "open_interest"
     if record.unit not in _UNITS:
         return "unit"
     return None if record.basis is None or _finite(record.basis) else "basis"
-
-
-def _all_match(matches: Callable[[str], object], texts: Iterable[str | None]) -> bool:
-    return all(text is None or matches(text) for text in texts)
 
 
 def is_name(text: str) -> bool:

@@ -151,10 +151,7 @@ def publish(
     config: KafkaConfig | None = None,
     **data: Any,
 ) -> None:
-    """Send one event from a program without an event loop, over a connection of its own. Raises as `EventPublisher`.
-
-    `config` as in EventPublisher.
-    """
+    """Send one event from a program without an event loop, over its own connection. Otherwise as EventPublisher."""
 
     async def once() -> None:
         async with EventPublisher(bootstrap_servers, topic_prefix=topic_prefix, config=config) as publisher:

@@ -1,7 +1,6 @@
 """Holds the open records of all feeds, seals them into batches and journals each batch.
 
-`put` never waits. If the journal cannot keep up, `writable` waits, and the feeds stop reading their sockets. Before
-that, records of the channels that the configuration gives up (`intake.when_full`) are set aside.
+`put` never waits. If the journal cannot keep up, `writable` waits, and the feeds stop reading their sockets.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from ingestd.clock import now_us, wait_at_most
 from ingestd.config.models import IntakeConfig
 from ingestd.errors import JournalError, JournalFull
 from ingestd.failpoints import passing
-from ingestd.gaps.open_gaps import Dropped, OpenGaps, note_dropped, stream_of_gap
+from ingestd.gaps.open_gaps import OpenGaps, note_dropped, stream_of_gap
 from ingestd.intake.drops import Drops
 from ingestd.intake.open_records import OpenRecords
 from ingestd.intake.overload import Overload
@@ -106,6 +105,7 @@ class Intake:
         self._open = OpenRecords(shown_live=bool(live))
         self._overload = Overload(config)
         self._drops = Drops(metrics)
+        self.lost = self._drops.lost
         self._unchecked_below = 0  # see `_check_again`
         self._not_empty = asyncio.Event()
         self._batch_full = asyncio.Event()
@@ -137,28 +137,24 @@ class Intake:
     def put_backfilled(self, record: MarketRecord) -> None:
         """Take one backfilled record: live sinks do not get it, and the exchange's latency is not measured by it.
         If it is dropped, that makes no gap, because the gap it was to fill stays."""
-        if self._is_full():
+        if self._overload.is_full(len(self._open), self._open.size_bytes):
             self._drops.without_room(record, is_backfilled=True)
             return
         self._open.add_backfilled(record)
         self._signal()
 
     def _take(self, record: MarketRecord) -> None:
-        if self._is_full():
+        if self._overload.is_full(len(self._open), self._open.size_bytes):
             self._drops.without_room(record)
             return
         if self._live is not None:
             self._live.show(record)
         if self._overload.sets_aside(record, len(self._open), self._open.size_bytes):
-            given_up = self._overload.set_aside(record)
-            if given_up is not None:
+            if (given_up := self._overload.set_aside(record)) is not None:
                 self._drops.overloaded(given_up)
             self._check_again()
             return
         self._hold(record)
-
-    def _is_full(self) -> bool:
-        return self._overload.is_full(len(self._open), self._open.size_bytes)
 
     def _hold(self, record: MarketRecord | FeedGap) -> None:
         self._open.add(record)
@@ -192,11 +188,6 @@ class Intake:
         """Whether the feeds are being held back."""
         return self._overload.is_paused
 
-    @property
-    def lost(self) -> dict[StreamId, Dropped]:
-        """The received records that could not be journaled before the stop."""
-        return self._drops.lost
-
     def unjournaled(self) -> dict[StreamId, int]:
         """For each stream, the time of its earliest record that is not durable yet."""
         earliest: dict[StreamId, int] = {}
@@ -214,8 +205,8 @@ class Intake:
         """Gap records that are not durable yet, in order."""
         return [*self._open.gaps(), *self._drops.gaps()]
 
-    def settle_drops(self, now: int) -> None:
-        """Make gaps for periods of dropped records that have ended; called about once a second."""
+    def settle_drops(self, now: int | None) -> None:
+        """Make gaps for periods of dropped records that have ended (None: for all); called about once a second."""
         for gap in self._drops.end_paused(now):
             self.put(gap)
 
@@ -231,8 +222,7 @@ class Intake:
 
     def close(self) -> None:
         """Take no more records: `run` journals the open ones and returns."""
-        for gap in self._drops.end_paused(None):
-            self.put(gap)
+        self.settle_drops(None)
         self._closed = self._drops.is_closed = True
         self._overload.close()
         self._check_again()

@@ -39,10 +39,7 @@ def batch_size(records: Sequence[MarketRecord | FeedGap], most: int) -> int:
 def validated(
     taken: Sequence[MarketRecord | FeedGap], window: validation.TimeWindow, rejections: Rejections, *, known_valid: bool
 ) -> tuple[list[Record], RejectedCounts]:
-    """Return the records to journal, with a rejection in place of each invalid one, and the number of rejections.
-
-    `known_valid`: the records are known to be valid.
-    """
+    """Return the records to journal, with a rejection in place of each invalid one, and the number of rejections."""
     if known_valid or validation.all_valid(taken, window):
         if rejections:
             for record in taken:

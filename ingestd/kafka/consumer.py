@@ -32,8 +32,7 @@ _JOIN_MARGIN_S = 5.0
 # then, other members would only hold the same messages.
 _NEVER_MS = 7 * 24 * 3600 * 1000
 
-# The library does not limit the size it unpacks, and stops at messages it cannot read. So its classes are replaced, in
-# the whole process. Each consumer passes its limits to them as its deserializer.
+# Replaced in the whole process (why: see `batches`). Each consumer passes its limits to them as its deserializer.
 fetcher.MemoryRecords, fetcher.PartitionRecords = FetchedBatches, PartitionRecords
 fetcher.FetchResult = FetchResult
 

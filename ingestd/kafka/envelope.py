@@ -42,8 +42,6 @@ _EVENT_TYPE_OF: dict[type, str] = {**{row.record: row.event_type for row in ROWS
 # Fields that messages of version 1 lack.
 _ADDED: dict[str, Any] = {"kind": None, "in_candles": True, "unit": None}
 
-_LEVEL_FIELDS = frozenset({"bids", "asks"})
-
 # A decimal as venues write it. It goes into COPY text unescaped, so no other text may pass.
 _DECIMAL = r"-?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 _Decimal = Annotated[str, msgspec.Meta(pattern=rf"\A{_DECIMAL}\Z")]
@@ -242,7 +240,7 @@ def _wire(record: type) -> _Wire:
         gc=False,
     )
     times = tuple(index for index, name in enumerate(names) if name in rules and rules[name].allows == "time")
-    levels = tuple(index for index, name in enumerate(names) if name in _LEVEL_FIELDS)
+    levels = tuple(index for index, name in enumerate(names) if name in ("bids", "asks"))
     return _Wire(record, _EVENT_TYPE_OF[record], event, data, times, levels, msgspec.json.Decoder(event))
 
 

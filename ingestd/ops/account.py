@@ -52,12 +52,10 @@ def without_zeros(counts: Mapping[str, Any]) -> dict[str, Any]:
 
 def with_zeros(told: Mapping[str, Any]) -> dict[str, Any]:
     """Add to a result of `without_zeros` the terms that it left out, empty."""
-    sinks = {name: _filled(account, _OF_A_SINK) for name, account in told.get("sinks", {}).items()}
-    return {**_filled(told, (*_BEFORE, *_OF_A_SINK)), "sinks": sinks}
-
-
-def _filled(told: Mapping[str, Any], terms: Collection[str]) -> dict[str, Any]:
-    return {term: told.get(term, {}) for term in terms}
+    sinks = {
+        name: {term: account.get(term, {}) for term in _OF_A_SINK} for name, account in told.get("sinks", {}).items()
+    }
+    return {**{term: told.get(term, {}) for term in (*_BEFORE, *_OF_A_SINK)}, "sinks": sinks}
 
 
 def _terms(

@@ -11,6 +11,7 @@ import errno
 import html
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Final, cast
 
@@ -73,8 +74,8 @@ class Endpoint:
         app = web.Application(middlewares=[_one_request, self._only_by_our_names])
         app.router.add_get("/", self._index)
         app.router.add_get("/metrics", self._show_metrics)
-        app.router.add_get("/livez", self._livez)
-        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/livez", partial(self._judge, liveness))
+        app.router.add_get("/readyz", partial(self._judge, readiness))
         self._runner = web.AppRunner(app, handle_signals=False)
         await self._runner.setup()
         server, loop = self._runner.server, asyncio.get_running_loop()
@@ -123,11 +124,11 @@ class Endpoint:
                 self._rendered_at = time.monotonic()
         return web.Response(body=self._rendered, headers={**_HEADERS, "Content-Type": CONTENT_TYPE})
 
-    async def _livez(self, _request: web.Request) -> web.Response:
-        return _answer(liveness(self._snapshot()))
-
-    async def _readyz(self, _request: web.Request) -> web.Response:
-        return _answer(readiness(self._snapshot()))
+    async def _judge(self, judge: Callable[[Snapshot], Verdict], _request: web.Request) -> web.Response:
+        verdict = judge(self._snapshot())
+        shown = orjson.dumps(redact_value(verdict.body()), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        body, status = printable_json(shown.decode()).encode(), 200 if verdict.ok else 503
+        return web.Response(body=body, status=status, content_type="application/json", headers=_HEADERS)
 
 
 class _Gate:
@@ -280,13 +281,6 @@ async def _one_request(request: web.Request, handler: Answerer) -> web.StreamRes
         raise
     response.force_close()
     return response
-
-
-def _answer(verdict: Verdict) -> web.Response:
-    text = orjson.dumps(redact_value(verdict.body()), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
-    body = printable_json(text).encode()
-    status = 200 if verdict.ok else 503
-    return web.Response(body=body, status=status, content_type="application/json", headers=_HEADERS)
 
 
 def _page(verdict: Verdict) -> str:

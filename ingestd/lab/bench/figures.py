@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +50,6 @@ class Figures:
     def all(self) -> list[Figure]:
         """All figures in the order they were added."""
         return list(self._by_key.values())
-
-    def document(self) -> list[dict[str, Any]]:
-        """The figures as plain values for JSON."""
-        return [{**asdict(figure), "ratio": self.ratio(figure)} for figure in self.all()]
 
 
 def percentile(values: Iterable[float], share: float) -> float:

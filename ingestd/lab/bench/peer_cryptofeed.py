@@ -2,8 +2,7 @@
 
 `python peer_cryptofeed.py BACKEND FRAMES`, the backend's options on standard input: feeds the frames of a file (one per
 line) to cryptofeed's message handler for Binance, with one of its backends as the callback, and prints a JSON line with
-the time until the backend's writer had emptied its queue. No socket is read, so cryptofeed is not charged for that
-cost.
+the time until the backend's writer had emptied its queue.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def as_document(machine: Machine, figures: Figures) -> dict[str, Any]:
     return {
         "machine": asdict(machine),
         "targets": [asdict(judged) for judged in judge(figures)],
-        "figures": figures.document(),
+        "figures": [{**asdict(figure), "ratio": figures.ratio(figure)} for figure in figures.all()],
     }
 
 

@@ -72,10 +72,7 @@ def judge(figures: Figures) -> list[Judged]:
             continue
         sign, bound, unit, *_ = target.text.split()
         met = value >= float(bound) if sign == "≥" else value <= float(bound)
-        measured = f"{_short(value)}{unit if unit == '×' else ' ' + unit}"
+        shown = f"{value:,.2f}" if abs(value) < 100 else f"{value:,.0f}"
+        measured = f"{shown}{unit if unit == '×' else ' ' + unit}"
         judged.append(Judged(target.what, target.text, measured, "met" if met else "short"))
     return judged
-
-
-def _short(value: float) -> str:
-    return f"{value:,.2f}" if abs(value) < 100 else f"{value:,.0f}"
