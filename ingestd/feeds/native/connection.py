@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config.models import FeedConfig
@@ -21,14 +21,14 @@ from ingestd.feeds.streams.quarantine import show_quarantined
 from ingestd.feeds.streams.staleness import Staleness
 from ingestd.feeds.urls import mapped_url
 from ingestd.gaps.causes import DISCONNECT
-from ingestd.retry import Backoff
+from ingestd.retry import SETTLED_S, Backoff
 from ingestd.venues.messages import Decoder, FrameNumber, Message, Notice
 from ingestd.venues.venue import Asked, KeepAlive, Limits, Venue
 
-SETTLED_S = 30.0  # a socket that has delivered for this long resets the reconnect delay
 _SHOWN_BYTES = 200
 
 
+@dataclass(eq=False)
 class Connection:
     """Connects, subscribes, and reconnects when the socket is lost. `run` it once.
 
@@ -37,28 +37,20 @@ class Connection:
     whose answer is overdue.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        config: FeedConfig,
-        venue: Venue,
-        reader: MessageReader,
-        dials: Pace,
-        must_pause: Callable[[], bool],
-        on_asked: Callable[[Iterable[Stream]], None],
-    ) -> None:
-        self.url = url
-        self._config = config
-        self._venue = venue
-        self._reader = reader
-        self._recorder = reader.recorder
-        self._dials = dials
-        self._must_pause = must_pause
-        self._on_asked = on_asked
-        self._subscriptions = Subscriptions(venue)
-        self._refusals = Refusals(self._subscriptions.streams, feed=config.label, url=url)
-        self._watchdog = Watchdog(config.stale_after_s, venue.keep_alive)
+    url: str
+    _: KW_ONLY
+    config: FeedConfig
+    venue: Venue
+    reader: MessageReader
+    dials: Pace
+    must_pause: Callable[[], bool]
+    on_asked: Callable[[Iterable[Stream]], None]
+
+    def __post_init__(self) -> None:
+        self._recorder = self.reader.recorder
+        self._subscriptions = Subscriptions(self.venue)
+        self._refusals = Refusals(self._subscriptions.streams, feed=self.config.label, url=self.url)
+        self._watchdog = Watchdog(self.config.stale_after_s, self.venue.keep_alive)
         self._backoff = Backoff()
         self._wake = asyncio.Event()  # `_serve` has work
         self._socket: Socket | None = None  # None while disconnected
@@ -87,7 +79,6 @@ class Connection:
         self._wake.set()
 
     def ask_again(self, asked: Asked) -> None:
-        """Unsubscribe from a stream and subscribe again, without interrupting the others."""
         self._subscriptions.ask_again(asked)
         self._wake.set()
 
@@ -103,18 +94,17 @@ class Connection:
             self._wake.set()
 
     async def run(self, stop: Stop) -> None:
-        """Stay connected until the stop, or until no stream is left."""
         while self.streams and not stop.is_set():
-            if await stop.sleep(self._dials.take(monotonic_s())):
+            if await stop.sleep(self.dials.take(monotonic_s())):
                 await stop.sleep(await self._connect_once(stop))
         self._has_ended = True
 
     async def _connect_once(self, stop: Stop) -> float:
         """Connect and serve the socket until it is lost. Return the seconds to wait before the next attempt."""
         began_s = monotonic_s()
-        decode = self._venue.decoder(self._subscriptions.symbols, now_us())
-        frames = Frames(self.url, decode, self._reader, self._on_notice, self._on_missing_frames)
-        url = mapped_url(self.url, self._config.url_map)
+        decode = self.venue.decoder(self._subscriptions.symbols, now_us())
+        frames = Frames(self.url, decode, self.reader, self._on_notice, self._on_missing_frames)
+        url = mapped_url(self.url, self.config.url_map)
         dial = await stop.run(connect(url, frames.take, self._after_read, self._wake.set), name=f"dial {url}")
         if dial.cancelled():
             return self._backoff.next_s()
@@ -140,9 +130,9 @@ class Connection:
 
     async def _serve(self, socket: Socket, frames: Frames, stop: Stop) -> None:
         """Subscribe and watch the socket until it is lost, the stop comes, or no stream is left."""
-        sender = Sender(socket, self._venue.limits, stop)
+        sender = Sender(socket, self.venue.limits, stop)
         self._watchdog.socket_opened(monotonic_s())
-        await sender.send(self._venue.greeting())
+        await sender.send(self.venue.greeting())
         while self.streams:
             self._wake.clear()
             self._judge_refusals(nothing_delivers=not frames.with_data)
@@ -183,13 +173,13 @@ class Connection:
             self._subscriptions.mark_refused(asked)
             self._recorder.ledger.not_subscribed([self.streams[asked]], text)
             if is_quarantined:
-                show_quarantined(self.streams[asked], text, self._config.label)
+                show_quarantined(self.streams[asked], text, self.config.label)
 
     def _watch(self, socket: Socket, data_frames: int, late_s: float) -> None:
         """Send a due keep-alive, end the wait for overdue answers, and close a stale socket."""
         now_s = monotonic_s()
         if self._watchdog.is_keep_alive_due(now_s):
-            keep_alive = self._venue.keep_alive
+            keep_alive = self.venue.keep_alive
             if keep_alive is None or keep_alive.text is None:
                 socket.ping()
             else:
@@ -204,7 +194,7 @@ class Connection:
             socket.abandon(reason)
 
     def _after_read(self, socket: Socket) -> None:
-        if self._must_pause():
+        if self.must_pause():
             socket.pause()
 
     def _on_notice(self, notice: Notice) -> None:
@@ -226,7 +216,7 @@ class Connection:
     def _tell_asked(self) -> None:
         """Hand the requested streams to `on_asked`, because the exchange has answered or will not answer."""
         if streams := self._subscriptions.take_unanswered():
-            self._on_asked(streams)
+            self.on_asked(streams)
 
     def _dial_failed(self, error: FeedError) -> float:
         """Report a failed dial. Return the seconds to wait before the next attempt."""

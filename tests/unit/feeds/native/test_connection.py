@@ -13,14 +13,14 @@ import pytest
 from ingestd.config.models import FeedConfig
 from ingestd.errors import FeedError, RateLimited
 from ingestd.feeds.native import connection
-from ingestd.feeds.native.connection import SETTLED_S, Connection, Frames, Sender
+from ingestd.feeds.native.connection import Connection, Frames, Sender
 from ingestd.feeds.native.message_reader import MessageReader
 from ingestd.feeds.native.socket import Socket
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
 from ingestd.feeds.streams.pace import Pace
 from ingestd.records import FeedGap, Trade
-from ingestd.retry import Backoff
+from ingestd.retry import SETTLED_S, Backoff
 from ingestd.venues.messages import Decoder, FrameNumber, Message, Notice
 from ingestd.venues.venue import Asked, KeepAlive, Limits, Venue
 from tests.unit.feeds.doubles import ListIntake
