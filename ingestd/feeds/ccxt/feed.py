@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,10 +18,11 @@ from ingestd.feeds.ccxt.tap_reader import TapReader
 from ingestd.feeds.markets.cache import MarketCache
 from ingestd.feeds.markets.listing import Choice
 from ingestd.feeds.stopping import Stop
+from ingestd.feeds.streams.ledger import EarlierStreams
 from ingestd.gaps.causes import DISCONNECT
-from ingestd.records import Channel, StreamId
+from ingestd.records import Channel
 from ingestd.retry import Backoff
-from ingestd.status import Earlier, FeedStatus, MarketInfo, StreamStatus
+from ingestd.status import FeedStatus, MarketInfo, StreamStatus
 
 log = structlog.get_logger()
 
@@ -32,9 +33,9 @@ _POLLED = frozenset({"open_interest", "funding"})  # channels that some exchange
 class CcxtFeed:
     """A `Feed` that uses ccxt. Call `run` once and `close` once.
 
-    `keep`: whether a symbol belongs to this shard. `earlier`: stream states left by an earlier process; following a
-    stream removes its entry. `cache`: stores the markets for the next start. `chosen`: called with every new choice of
-    symbols. `takes`: whether this feed captures a stream. `refuses`: the reason not to follow a market, or None.
+    `keep`: whether a symbol belongs to this shard. `cache`: stores the markets for the next start. `chosen`: called
+    with every new choice of symbols. `takes`: whether this feed captures a stream. `refuses`: the reason not to follow
+    a market, or None.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class CcxtFeed:
         config: FeedConfig,
         *,
         keep: Callable[[str], bool] | None = None,
-        earlier: MutableMapping[StreamId, Earlier] | None = None,
+        earlier: EarlierStreams | None = None,
         cache: MarketCache | None = None,
         chosen: Callable[[Choice], None] | None = None,
         takes: Callable[[Channel, Mapping[str, Any]], bool] = take_all,
@@ -52,7 +53,7 @@ class CcxtFeed:
         self._cache = cache
         self._chosen = chosen
         self._takes = takes
-        self._earlier: MutableMapping[StreamId, Earlier] = {} if earlier is None else earlier
+        self._earlier: EarlierStreams = {} if earlier is None else earlier
         self._choice = SymbolChoice(config, keep, refuses, self._earlier)
         self._stop = Stop()
         self._finished = Stop()
@@ -85,7 +86,6 @@ class CcxtFeed:
             self._finished.set()
 
     async def close(self) -> None:
-        """Stop, and return once no more records are handed over."""
         self._stop.set()
         if self._reader is None:
             return
@@ -95,7 +95,6 @@ class CcxtFeed:
         await self._finished.wait()
 
     def status(self) -> FeedStatus:
-        """The current counters and streams."""
         reader = self._reader
         if reader is None:
             return FeedStatus(label=self.config.label, problem="not started")
@@ -116,7 +115,6 @@ class CcxtFeed:
         )
 
     def markets(self) -> list[MarketInfo]:
-        """All markets of the exchange; empty until they are loaded."""
         return self._markets
 
     @property
@@ -125,13 +123,12 @@ class CcxtFeed:
         return self._session.exchange if self._session is not None else None
 
     def set_symbols(self, symbols: Sequence[str]) -> None:
-        """Follow these symbols or patterns from now on (a reload). Streams of remaining symbols are not interrupted."""
         self._choice.wanted = list(symbols)
         if self._session is not None:
             self._session.choose_again()
 
     async def order_book(self, symbol: str, levels: int | None) -> Mapping[str, Any]:
-        """Fetch the exchange's book over REST, queued with the feed's other requests. Raises FeedError."""
+        """As `AuditedBooks.order_book`, queued with the feed's other requests."""
         session = self._session
         if session is None or not session.exchange.markets:
             raise FeedError("the markets are not loaded yet")

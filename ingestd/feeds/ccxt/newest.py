@@ -37,7 +37,7 @@ def bulk_for(exchange: str, kind: str, stream: str | None) -> NewestRequest | No
 
 
 class Newest:
-    """Sends questions through the feed's ccxt exchange object, which queues them. Any may raise FeedError.
+    """A `streams.silence.Newest` that asks through the feed's ccxt exchange object, which queues the requests.
 
     `exchange()` returns that object, or None while the feed has none.
     """
@@ -51,20 +51,16 @@ class Newest:
 
     @property
     def is_ready(self) -> bool:
-        """Whether requests can be sent: the exchange object exists and its markets are loaded."""
         exchange = self._exchange()
         return exchange is not None and bool(exchange.markets)
 
     def kind(self, symbol: str) -> str:
-        """The kind of the market: `spot`, `linear`, `inverse` or another. Markets of one kind share a request."""
         return kind_of(self._exchange().markets.get(symbol, {}))
 
     def has_bulk(self, kind: str) -> bool:
-        """Whether `trades_of_all` works for this kind of market."""
         return bulk_for(self._config.exchange, kind, self._stream(kind)) is not None
 
     async def trades_of_all(self, kind: str, symbols: Collection[str]) -> dict[str, NewestAnswer]:
-        """Fetch the newest trades of these markets in one request. Markets missing from the reply are left out."""
         exchange = self._exchange()
         bulk = bulk_for(self._config.exchange, kind, self._stream(kind))
         if bulk is None:
@@ -81,7 +77,6 @@ class Newest:
         return {symbol: answer for symbol, answer in answers.items() if answer is not None}
 
     async def trade(self, symbol: str) -> NewestAnswer | None:
-        """Fetch the newest trade of one market; None if the reply has no trade."""
         exchange = self._exchange()
         if not exchange.has.get("fetchTrades"):
             raise ChannelError(f"{self._config.exchange} serves no past trades over REST")
@@ -111,10 +106,6 @@ class Newest:
         )
 
     async def best(self, symbols: Collection[str]) -> dict[str, NewestAnswer]:
-        """Fetch the best bid and ask of these markets of one kind, in one request.
-
-        Without `has_best_of_many`, fetch only those of the first market.
-        """
         exchange = self._exchange()
         wanted = [symbol for symbol in symbols if symbol in exchange.markets]
         method = self._best_method()
@@ -139,7 +130,6 @@ class Newest:
         return answers
 
     def has_best_of_many(self) -> bool:
-        """Whether `best` can fetch several markets in one request."""
         return self._best_method() not in (_BEST_OF_ONE, None)
 
     def _best_method(self) -> str | None:

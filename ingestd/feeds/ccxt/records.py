@@ -105,10 +105,8 @@ def book_record(
     nonce = book.get("nonce")
     sequence = nonce if isinstance(nonce, int) and nonce < _SEQ_LIMIT else None
     valid = not (bids and asks and bids[0][0] >= asks[0][0])
-    best_bids, best_asks = tuple(_levels(bids)), tuple(_levels(asks))
-    return BookSnapshot(
-        exchange, symbol, book_time(book, received_at), received_at, best_bids, best_asks, sequence, valid
-    )
+    time, best_bids, best_asks = book_time(book, received_at), tuple(_levels(bids)), tuple(_levels(asks))
+    return BookSnapshot(exchange, symbol, time, received_at, best_bids, best_asks, sequence, valid)
 
 
 def funding_record(exchange: str, symbol: str, rate: Mapping[str, Any], received_at: int) -> Funding | None:
@@ -170,25 +168,18 @@ def kind_of_contract(symbol: str) -> Kind:
     return _KINDS.get(kind_by_name(symbol), "other")
 
 
-def candle_record(exchange: str, symbol: str, row: Sequence[Any], received_at: int, timeframe: str) -> Candle | None:
-    """A candle from ccxt's `[opening time (ms), open, high, low, close, volume]`."""
+def candle_record(
+    exchange: str, symbol: str, row: Sequence[Any], received_at: int, timeframe: str, ahead_ms: int = 0
+) -> Candle | None:
+    """A candle from ccxt's `[opening time (ms), open, high, low, close, volume]`. `ahead_ms`: how far the exchange's
+    time in the row is ahead of UTC."""
     if len(row) < 6 or not row[0]:
         return None
     opened, high, low, closed, volume = map(decimal_text, row[1:6])
     if opened is None or high is None or low is None or closed is None:
         return None
-    time = epoch_us(int(row[0]))
+    time = epoch_us(int(row[0]) - ahead_ms)
     return Candle(exchange, symbol, time, received_at, timeframe, opened, high, low, closed, volume or "0")
-
-
-def streamed_candle_record(
-    exchange: str, symbol: str, row: Sequence[Any], received_at: int, timeframe: str
-) -> Candle | None:
-    """A candle from ccxt's row of a streamed candle, whose opening time may be the exchange's local time."""
-    ahead_ms = facts_of(exchange).corrections.ahead_of_utc_ms
-    if ahead_ms and row and row[0]:
-        row = [row[0] - ahead_ms, *row[1:]]
-    return candle_record(exchange, symbol, row, received_at, timeframe)
 
 
 def market_info(exchange: str, market: Mapping[str, Any]) -> MarketInfo:

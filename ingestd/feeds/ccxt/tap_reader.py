@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import structlog
@@ -17,12 +17,11 @@ from ingestd.feeds.ccxt.market_names import book_named_in
 from ingestd.feeds.ccxt.subscriptions import Subscriptions
 from ingestd.feeds.ccxt.tap_state import Tap
 from ingestd.feeds.recording.recorder import Recorder
-from ingestd.feeds.streams.ledger import Stream
+from ingestd.feeds.streams.ledger import EarlierStreams, Stream
 from ingestd.feeds.streams.quarantine import REFUSALS_TO_QUARANTINE
 from ingestd.gaps.causes import BOOK_NOT_LOADED
 from ingestd.log_limit import LogLimit
-from ingestd.records import Candle, Channel, MarketRecord, StreamId
-from ingestd.status import Earlier
+from ingestd.records import Candle, Channel, MarketRecord
 from ingestd.venues.all import facts_of
 from ingestd.venues.trade_identity import TradeIds
 
@@ -48,10 +47,7 @@ class _ChangedBook(NamedTuple):
 class TapReader(Tap):
     """Makes records of the updates of one feed. Outlives the exchange objects, so that gaps and counters survive."""
 
-    def __init__(
-        self, config: FeedConfig, intake: Intake, earlier: MutableMapping[StreamId, Earlier] | None = None
-    ) -> None:
-        """`earlier`: stream states left by an earlier process; following a stream removes its entry."""
+    def __init__(self, config: FeedConfig, intake: Intake, earlier: EarlierStreams | None = None) -> None:
         super().__init__()
         self.config = config
         self._exchange = config.exchange
@@ -83,10 +79,9 @@ class TapReader(Tap):
     async def writable(self) -> None:
         await self.recorder.intake.writable()
 
-    # ---- called by the recorder
+    # ---- called by the recorder (`UpdateReader`)
 
     def forget(self, symbol: str) -> None:
-        """Drop the state of a symbol that is no longer followed."""
         self._drop_book(symbol)
         self.ladder.whole(symbol)
         self._newest_candles.pop(symbol, None)
@@ -95,7 +90,6 @@ class TapReader(Tap):
         self._ids.forget_equal_trades(symbol)
 
     def discard_pending(self, stream: Stream) -> None:
-        """Drop data of an interrupted stream that has not become a record yet."""
         if stream.channel == "candles":
             self._newest_candles.pop(stream.symbol, None)
         elif stream.channel == "trades":
@@ -108,11 +102,9 @@ class TapReader(Tap):
             self.ladder.whole(stream.symbol)
 
     def streams_of_book(self, symbol: str) -> list[Stream]:
-        """The streams recorded from this order book; none while the book is being rebuilt."""
         return [] if symbol in self._broken else self._all_of_book(symbol)
 
     def rebuild_book(self, symbol: str) -> None:
-        """Request a wrong order book again; until it arrives, nothing of it is recorded."""
         self.recorder.samples.discard(symbol)
         self._broken.add(symbol)
         self.ladder.broken(symbol)
@@ -276,7 +268,8 @@ class TapReader(Tap):
 
     def _final_candle(self, exchange: str, symbol: str, row: Sequence[Any], received_at: int) -> Candle | None:
         """The previous candle, if this row begins the next one."""
-        candle = records.streamed_candle_record(exchange, symbol, row, received_at, self.config.candle_timeframe)
+        ahead_ms = facts_of(exchange).corrections.ahead_of_utc_ms
+        candle = records.candle_record(exchange, symbol, row, received_at, self.config.candle_timeframe, ahead_ms)
         if candle is None:
             raise ValueError("a candle lacks a price")
         held = self._newest_candles.get(symbol)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from ingestd.feeds.markets.symbols import kind_of
 from ingestd.feeds.native.message_reader import MessageReader
 from ingestd.feeds.native.session import NativeSession
 from ingestd.feeds.stopping import Stop
-from ingestd.records import Channel, StreamId
-from ingestd.status import Earlier, FeedStatus, MarketInfo, StreamStatus
+from ingestd.feeds.streams.ledger import EarlierStreams
+from ingestd.records import Channel
+from ingestd.status import FeedStatus, MarketInfo, StreamStatus
 from ingestd.venues.venue import Venue
 
 
@@ -30,7 +31,6 @@ class NativeFeed:
     An inner ccxt feed loads the markets, chooses the symbols, captures the other channels and kinds of market, and
     fetches books over REST. It is a single object, so that all requests share the exchange's budget. `state_dir`:
     where to store the markets for the next start, None for nowhere. `keep`: whether a symbol belongs to this shard.
-    `earlier`: stream states left by an earlier process.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class NativeFeed:
         *,
         state_dir: Path | None = None,
         keep: Callable[[str], bool] | None = None,
-        earlier: MutableMapping[StreamId, Earlier] | None = None,
+        earlier: EarlierStreams | None = None,
     ) -> None:
         self.config = config
         self._venue = venue
@@ -90,16 +90,9 @@ class NativeFeed:
             return inner
         own = list(reader.ledger.all_streams())
         streams: list[StreamStatus] = [*own, *inner.streams]
-        problem = inner.problem
-        if problem is None and not session.connected and own:
-            problem = "no socket is connected"
-        return replace(
-            _sum(reader.ledger.counts, inner),
-            connected=session.connected or inner.connected,
-            problem=problem,
-            streams=streams,
-            wanted=inner.wanted,
-        )
+        problem = inner.problem or ("no socket is connected" if own and not session.connected else None)
+        connected, counts = session.connected or inner.connected, _sum(reader.ledger.counts, inner)
+        return replace(counts, connected=connected, problem=problem, streams=streams, wanted=inner.wanted)
 
     def markets(self) -> Sequence[MarketInfo]:
         return self._inner.markets()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -14,9 +14,8 @@ from ingestd.feeds.base import Intake
 from ingestd.feeds.native.books import Book, Books
 from ingestd.feeds.native.rebuild_queue import RebuildQueue
 from ingestd.feeds.recording.recorder import Recorder
-from ingestd.feeds.streams.ledger import Stream
-from ingestd.records import Channel, StreamId, Trade
-from ingestd.status import Earlier
+from ingestd.feeds.streams.ledger import EarlierStreams, Stream
+from ingestd.records import Channel, Trade
 from ingestd.venues.messages import BookChange, Message
 from ingestd.venues.venue import Venue
 
@@ -24,10 +23,7 @@ from ingestd.venues.venue import Venue
 class MessageReader:
     """Reads the messages of one feed. Outlives the sockets, so that gaps and counters survive."""
 
-    def __init__(
-        self, config: FeedConfig, venue: Venue, intake: Intake, earlier: MutableMapping[StreamId, Earlier] | None = None
-    ) -> None:
-        """`earlier`: stream states left by an earlier process; following a stream removes its entry."""
+    def __init__(self, config: FeedConfig, venue: Venue, intake: Intake, earlier: EarlierStreams | None = None) -> None:
         self.recorder = Recorder(config, intake, self, earlier)
         self.ledger = self.recorder.ledger
         self.books = Books(venue.book_rule, over_rest=venue.book_over_rest)

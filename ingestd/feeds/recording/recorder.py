@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -11,11 +11,10 @@ import structlog
 from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Intake
 from ingestd.feeds.books.states import AUDITED_LEVELS, BookState, book_state
-from ingestd.feeds.streams.ledger import Stream, StreamLedger
+from ingestd.feeds.streams.ledger import EarlierStreams, Stream, StreamLedger
 from ingestd.feeds.urls import url_fields
 from ingestd.gaps.causes import BOOK_BROKEN, DISCONNECT, STALE
-from ingestd.records import MarketRecord, StreamId, Trade
-from ingestd.status import Earlier
+from ingestd.records import MarketRecord, Trade
 
 log = structlog.get_logger()
 
@@ -90,13 +89,8 @@ class Recorder:
     """Outlives the connections of its feed, so that gaps and counts do."""
 
     def __init__(
-        self,
-        config: FeedConfig,
-        intake: Intake,
-        reader: UpdateReader,
-        earlier: MutableMapping[StreamId, Earlier] | None = None,
+        self, config: FeedConfig, intake: Intake, reader: UpdateReader, earlier: EarlierStreams | None = None
     ) -> None:
-        """`earlier`: stream states left by an earlier process; following a stream removes its entry."""
         self.config = config
         self.intake = intake
         self.ledger = StreamLedger(config, intake, earlier)

@@ -33,6 +33,9 @@ _NOT_CONSECUTIVE = (
 )
 _TRIED_AGAIN_US = 3_600_000_000  # a series that was not consecutive is looked at again after so long
 
+EarlierStreams = MutableMapping[StreamId, Earlier]
+"""The states in which an earlier process left streams. Following a stream removes its entry."""
+
 
 @dataclass(slots=True)
 class Stream(StreamStatus):
@@ -56,10 +59,7 @@ class Stream(StreamStatus):
 class StreamLedger:
     """The streams of one feed, with their gaps and counts. Outlives every connection of the feed."""
 
-    def __init__(
-        self, config: FeedConfig, intake: Intake, earlier: MutableMapping[StreamId, Earlier] | None = None
-    ) -> None:
-        """`earlier`: stream states left by an earlier process; following a stream removes its entry."""
+    def __init__(self, config: FeedConfig, intake: Intake, earlier: EarlierStreams | None = None) -> None:
         self._config = config
         self._intake = intake
         self._earlier = {} if earlier is None else earlier
