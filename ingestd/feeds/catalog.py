@@ -17,7 +17,7 @@ from ingestd.clock import now_us
 from ingestd.config.models import FeedConfig
 from ingestd.config.values import is_pattern
 from ingestd.errors import ConfigError, Problem
-from ingestd.feeds.ccxt.channels import is_offered_by_any, is_unserved, needs_key, offered_channels, streamed
+from ingestd.feeds.ccxt.channels import is_offered_by_any, offered_channels, streamed
 from ingestd.feeds.ccxt.history import CcxtHistory
 from ingestd.feeds.ccxt.tap import exchange_ids, features, timeframes
 from ingestd.feeds.markets.cache import MarketCache
@@ -149,12 +149,11 @@ def doubtful(feeds: Sequence[FeedConfig], state_dir: Path) -> list[Problem]:
     for index, feed in enumerate(feeds):
         written = [(number, s, unified_guess(s)) for number, s in enumerate(feed.symbols) if not is_pattern(s)]
         unusual = [(number, symbol, guess) for number, symbol, guess in written if guess != symbol]
-        if not unusual or MarketCache(state_dir, feed).read() is not None:
-            continue
-        message = "does not look like a unified symbol, such as BTC/USDT or BTC/USDT:USDT"
-        for number, symbol, guess in unusual:
-            hint = f'did you mean "{guess}"?' if guess else None
-            found.append(Problem(f"feeds[{index}].symbols[{number}]", message, repr(symbol), hint))
+        if unusual and MarketCache(state_dir, feed).read() is None:
+            message = "does not look like a unified symbol, such as BTC/USDT or BTC/USDT:USDT"
+            for number, symbol, guess in unusual:
+                hint = f'did you mean "{guess}"?' if guess else None
+                found.append(Problem(f"feeds[{index}].symbols[{number}]", message, repr(symbol), hint))
     return found
 
 
@@ -208,13 +207,14 @@ def _no_such_channel(path: str, feed: FeedConfig, channel: Channel, offered: Seq
 def _refused_by_ccxt(path: str, feed: FeedConfig, channel: Channel) -> Iterator[Problem]:
     """Why the exchange library refuses to subscribe to a channel: for the type of a market, or for lack of an API
     key."""
+    quirks = facts_of(feed.exchange).ccxt
     for symbol in feed.symbols:
         market_type = type_by_name(symbol)
-        if market_type is not None and is_unserved(feed.exchange, channel, market_type):
+        if market_type is not None and channel in quirks.unserved.get(market_type, ()):
             message = f"{feed.exchange} has no such channel of {market_type} markets, as {symbol} is"
             yield Problem(path, message, repr(channel), "leave the channel out, or put them in two feeds")
             break
-    if needs_key(feed.exchange, channel) and not _has_key(feed):
+    if channel in quirks.with_key_only and not _has_key(feed):
         message = f"{feed.exchange} serves this channel with an API key only"
         yield Problem(path, message, repr(channel), "name its file in credentials_file")
 
@@ -263,12 +263,13 @@ def offer(exchange: str) -> Offer:
     """What one exchange offers. Raises ConfigError if there is no such exchange."""
     through_ccxt, native = offered_channels(known(exchange), features(exchange)), native_channels(exchange)
     channels = [channel for channel in CHANNELS if channel in native or channel in through_ccxt]
+    facts = facts_of(exchange)
     return Offer(
         exchange,
         {channel: "native" if channel in native else "ccxt" for channel in channels},
         streamed(exchange, timeframes(exchange)) if "candles" in channels else (),
-        [channel for channel in channels if needs_key(exchange, channel)],
-        sorted(facts_of(exchange).sampled),
+        [channel for channel in channels if channel in facts.ccxt.with_key_only],
+        sorted(facts.sampled),
     )
 
 
@@ -310,10 +311,5 @@ def _matching(
     shared = namesakes(markets)
     by_symbol = {market["symbol"]: market for market in markets if market["symbol"] not in shared}
     found = resolve(feed.symbols, by_symbol, shared)
-    return Listing(
-        [(symbol, kind_of(by_symbol[symbol])) for symbol in sorted(found.symbols)],
-        len(by_symbol),
-        age_s,
-        found.unknown,
-        missing,
-    )
+    kinds = [(symbol, kind_of(by_symbol[symbol])) for symbol in sorted(found.symbols)]
+    return Listing(kinds, len(by_symbol), age_s, found.unknown, missing)

@@ -339,9 +339,10 @@ def _cell(exchange_id: str, channel: Channel) -> str:
     method = channels.method_for(channel, exchange_id, features(exchange_id))
     if method is None:
         return "–"
-    lacking = [name for name in MARKET_TYPES if channels.is_unserved(exchange_id, channel, name)]
+    quirks = facts_of(exchange_id).ccxt
+    lacking = [name for name in MARKET_TYPES if channel in quirks.unserved.get(name, ())]
     notes = f", not of {' and '.join(lacking)} markets" if lacking else ""
-    notes += ", with a key" if channels.needs_key(exchange_id, channel) else ""
+    notes += ", with a key" if channel in quirks.with_key_only else ""
     if method.polled:
         return "polled" + notes
     if method.returned or (exchange_id, channel) in RETURNED_ONLY:

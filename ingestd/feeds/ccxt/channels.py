@@ -10,8 +10,6 @@ from typing import Any
 from ingestd.records import CHANNELS, Channel
 from ingestd.venues.all import facts_of
 
-_SPOT = "spot"
-
 _CHANNEL_WORDS: Mapping[str, str] = {
     "trades": r"trade|match|deal|execution",
     "ticks": r"ticker|bids?asks?|bbo|quote|spread",
@@ -73,38 +71,27 @@ _METHODS: Mapping[Channel, tuple[tuple[str, Method], ...]] = {
 }
 
 
-def method_for(channel: Channel, exchange: str, has: Mapping[str, Any], market_type: str = _SPOT) -> Method | None:
+def method_for(channel: Channel, exchange: str, has: Mapping[str, Any], market_type: str = "spot") -> Method | None:
     """The best method of the exchange for a channel of markets of this type, or None. `has` is ccxt's feature table."""
     quirks = facts_of(exchange).ccxt
     if channel in quirks.misread:
         return None
     from_books = quirks.ticks_from_books or market_type in quirks.ticks_from_books_of
     methods = _METHODS.get("order_book" if channel == "ticks" and from_books else channel, ())
-    found = [method for feature, method in methods if has.get(feature) is True]
-    if channel == "ticks" and quirks.tickers_one_by_one:
-        return next((method for method in found if not method.many), None)
-    return next(iter(found), None)
+    one_by_one = channel == "ticks" and quirks.tickers_one_by_one
+    found = (method for feature, method in methods if has.get(feature) is True)
+    return next((method for method in found if not (method.many and one_by_one)), None)
 
 
 def single_method_for(channel: Channel, has: Mapping[str, Any], polled: bool) -> Method | None:
     """The method that takes one symbol, for use when a call with several is refused; None if there is none."""
-    candidates = (method for feature, method in _METHODS.get(channel, ()) if has.get(feature) is True)
-    return next((method for method in candidates if not method.many and method.polled == polled), None)
+    found = (method for feature, method in _METHODS.get(channel, ()) if has.get(feature) is True)
+    return next((method for method in found if not method.many and method.polled == polled), None)
 
 
 def ticks_from_tickers(exchange: str, method: Method) -> bool:
     """Whether ccxt writes the ticks of this method, which is not one of books, to `tickers` and not to `bidsasks`."""
     return method.name != "watch_bids_asks" or facts_of(exchange).ccxt.bids_asks_in_tickers
-
-
-def is_unserved(exchange: str, channel: Channel, market_type: str) -> bool:
-    """Whether ccxt or the exchange refuses the channel for markets of type `spot`, `swap`, `future` or `option`."""
-    return channel in facts_of(exchange).ccxt.unserved.get(market_type, ())
-
-
-def needs_key(exchange: str, channel: Channel) -> bool:
-    """Whether ccxt requires credentials to subscribe to this public channel."""
-    return channel in facts_of(exchange).ccxt.with_key_only
 
 
 def streamed(exchange: str, timeframes: Iterable[str]) -> list[str]:

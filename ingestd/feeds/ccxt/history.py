@@ -189,20 +189,12 @@ class CcxtHistory:
 
 def stream_series(exchange: Any, symbol: str, *, has_key: bool) -> Series:
     """The REST endpoint whose trade ids match ccxt's trade stream. Raises Unfillable if there is none."""
-    kind = symbol_names.kind_of(exchange.markets[symbol])
-    return series_for(exchange.id, kind, _stream_name(exchange), has_key=has_key)
+    option = facts_of(exchange.id).trades.stream_option  # None: the exchange has only one trade stream
+    stream = None if option is None else exchange.handle_option_and_params({}, *option)[0]
+    return series_for(exchange.id, symbol_names.kind_of(exchange.markets[symbol]), stream, has_key=has_key)
 
 
 def series_for(exchange: str, kind: str, stream: str | None, *, has_key: bool) -> Series:
     """The REST endpoint for a kind of market (`symbols.kind_of`) and a trade stream (None: the exchange's only one)."""
     past = facts_of(exchange).trades.past
     return past if isinstance(past, Series) else past(kind, stream, has_key)
-
-
-def _stream_name(exchange: Any) -> str | None:
-    """The trade stream that ccxt's `watch_trades…` would choose; None on exchanges with only one."""
-    option = facts_of(exchange.id).trades.stream_option
-    if option is None:
-        return None
-    value: str | None = exchange.handle_option_and_params({}, *option)[0]
-    return value

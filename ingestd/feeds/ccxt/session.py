@@ -47,7 +47,7 @@ def take_all(_channel: Channel, _market: Mapping[str, Any]) -> bool:
 
 
 class CcxtSession:
-    """A session of a ccxt feed: `run` once, then `close`. The feed creates another session when `run` returns."""
+    """A `SupervisedSession` of a ccxt feed: `run` it once, then `close`. When `run` returns, the feed makes another."""
 
     def __init__(
         self,
@@ -176,25 +176,20 @@ class CcxtSession:
         together = groups(self._config.exchange, symbols, markets) if method.many else ([symbol] for symbol in symbols)
         streams = [[self._reader.ledger.add_stream(channel, symbol) for symbol in group] for group in together]
         if method.polled:
-            self._start_poller(tasks, channel, method, streams)
+            poller = Poller(
+                channel=channel,
+                method=method,
+                single=single_method_for(channel, self.exchange.has, polled=True),
+                groups=streams,
+                fetch=lambda name, argument: getattr(self.exchange, name)(argument),
+                reader=self._reader,
+                interval_s=self._config.poll_interval_s,
+            )
+            tasks.create_task(poller.run(self._stop), name=f"{self._config.label} poll {channel}")
             return
         for group in streams:
             subscription = Subscription(channel, method, group, watch=self.watch, reader=self._reader)
             self.subscriptions.keep(tasks, subscription, self._stop, self._config.label)
-
-    def _start_poller(
-        self, tasks: asyncio.TaskGroup, channel: Channel, method: Method, streams: Sequence[Sequence[Stream]]
-    ) -> None:
-        poller = Poller(
-            channel=channel,
-            method=method,
-            single=single_method_for(channel, self.exchange.has, polled=True),
-            groups=streams,
-            fetch=lambda name, argument: getattr(self.exchange, name)(argument),
-            reader=self._reader,
-            interval_s=self._config.poll_interval_s,
-        )
-        tasks.create_task(poller.run(self._stop), name=f"{self._config.label} poll {channel}")
 
     async def watch(self, method: Method, symbols: Sequence[str]) -> Any:
         """Call this ccxt method for these symbols, of which it may take only one."""
@@ -232,7 +227,6 @@ class CcxtSession:
                 drop_client(client, f"the venue sends no whole book of {symbol}")
 
     def open_streams(self) -> list[Stream]:
-        """The streams whose socket is open."""
         clients = (self.exchange.clients or {}).items()
         return self.subscriptions.streams_on({url for url, client in clients if client.url and not client.is_down})
 
@@ -241,16 +235,13 @@ class CcxtSession:
         self._lost.ask_for(stream, attempt)
 
     def book(self, symbol: str) -> Mapping[str, Any] | None:
-        """Our book, as kept by ccxt."""
         book: Mapping[str, Any] | None = (self.exchange.orderbooks or {}).get(symbol)
         return book
 
     async def forget_book(self, symbol: str) -> None:
-        """Unsubscribe from the book and drop it."""
         await forget_book(self.exchange, symbol)
 
     async def order_book(self, symbol: str, levels: int | None) -> Mapping[str, Any]:
-        """Fetch the exchange's book over REST. Raises FeedError."""
         try:
             book: Mapping[str, Any] = await self.exchange.fetch_order_book(symbol, levels)
         except Exception as error:  # ccxt may raise anything

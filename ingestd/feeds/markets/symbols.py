@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ingestd.channels import ROW_OF
@@ -23,8 +23,8 @@ _NONE: Mapping[str, Sequence[Mapping[str, Any]]] = {}
 class Resolution:
     """`symbols`: in the order of the configuration. `unknown`: the other names, each with the reason."""
 
-    symbols: list[str] = field(default_factory=list)
-    unknown: dict[str, str] = field(default_factory=dict)
+    symbols: list[str]
+    unknown: dict[str, str]
 
 
 def namesakes(markets: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
@@ -50,27 +50,27 @@ def resolve(
     A pattern matches active markets and those already `followed`. A literal name needs only to exist: a halted market
     may open again. A name that several markets share (`shared`: see `namesakes`) is unknown: none of them is followed.
     """
-    resolution = Resolution()
     found: dict[str, None] = {}
+    unknown: dict[str, str] = {}
     active = [symbol for symbol, market in markets.items() if market.get("active") is not False or symbol in followed]
     for name in wanted:
         if is_pattern(name):
             matches = sorted(fnmatch.filter(active, name))
             left_out = [symbol for symbol in fnmatch.filter(shared, name) if symbol not in markets]
-            resolution.unknown.update((symbol, why_shared(shared[symbol])) for symbol in left_out)
+            unknown.update((symbol, why_shared(shared[symbol])) for symbol in left_out)
             if not matches and not left_out:
                 capitals = name.upper()
                 hint = f": symbols are in capitals, as in {capitals}" if fnmatch.filter(active, capitals) else ""
-                resolution.unknown[name] = f"matches no active market{hint}"
+                unknown[name] = f"matches no active market{hint}"
             found.update(dict.fromkeys(matches))
         elif name in markets:
             found[name] = None
         elif name in shared:
-            resolution.unknown[name] = why_shared(shared[name])
+            unknown[name] = why_shared(shared[name])
         else:
-            resolution.unknown[name] = _why_unknown(name, markets)
-    resolution.symbols = list(found)
-    return resolution
+            hint = nearest_markets(name, markets)
+            unknown[name] = "the venue has no such market" + (f"; {hint}" if hint else "")
+    return Resolution(list(found), unknown)
 
 
 def names(wanted: Iterable[str], symbol: str) -> bool:
@@ -130,8 +130,3 @@ def type_by_name(name: str) -> str | None:
     if not settled:
         return "spot" if "/" in end else None
     return ("swap", "future")[settlement.count("-")] if settlement.count("-") < _DASHES_OF_OPTION else "option"
-
-
-def _why_unknown(name: str, markets: Mapping[str, Any]) -> str:
-    hint = nearest_markets(name, markets)
-    return "the venue has no such market" + (f"; {hint}" if hint else "")

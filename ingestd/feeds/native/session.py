@@ -75,9 +75,8 @@ class NativeSession:
             tasks.create_task(supervision, name=f"{label} supervisor")
             tasks.create_task(self._resume_reading(stop), name=f"{label} reading")
             if has_books:
-                rebuilding = Rebuilding(
-                    self._reader, self, self._fetch_book if self._venue.book_over_rest else None, label=label
-                )
+                fetch = self._fetch_book if self._venue.book_over_rest else None
+                rebuilding = Rebuilding(self._reader, self, fetch, label=label)
                 for number in range(rebuilding.workers):
                     tasks.create_task(rebuilding.run(stop), name=f"{label} rebuild {number}")
             while await stop.wait_for(self._choice):
