@@ -58,16 +58,10 @@ class MarketLoader:
                 return True
             error = translated(raised)
             self.status.problem = f"its markets cannot be loaded: {error}"[:300]
-            at_least_s = error.pause_s if isinstance(error, RateLimited) else 0.0
-            delay_s = backoff.next_s(at_least_s)
+            delay_s = backoff.next_s(error.pause_s if isinstance(error, RateLimited) else 0.0)
             if backoff.is_logged(error):
-                log.warning(
-                    "markets_not_loaded",
-                    feed=self.status.label,
-                    error=str(error)[:300],
-                    attempts=backoff.attempts,
-                    retry_in_s=round(delay_s, 1),
-                )
+                retry = {"attempts": backoff.attempts, "retry_in_s": round(delay_s, 1)}
+                log.warning("markets_not_loaded", feed=self.status.label, error=str(error)[:300], **retry)
             await self.stop.sleep(delay_s)
         return False
 

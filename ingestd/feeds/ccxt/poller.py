@@ -114,14 +114,8 @@ class Poller:
             wanted = [stream for stream in group if self._ledger.wants(stream)]
             self.reader.recorder.interrupted(wanted, POLL_FAILED, str(error))
         if self._log_limit.allows(str(error)):
-            log.warning(
-                "poll_failed",
-                feed=self._ledger.counts.label,
-                channel=self.channel,
-                symbols=symbols[:3],
-                failures=self._failures,
-                error=str(error)[:300],
-            )
+            where = {"feed": self._ledger.counts.label, "channel": self.channel, "symbols": symbols[:3]}
+            log.warning("poll_failed", **where, failures=self._failures, error=str(error)[:300])
         if isinstance(error, RateLimited):
             await stop.sleep(error.retry_after_s or RATE_LIMIT_PAUSE_S)
         return error

@@ -3,7 +3,7 @@ one of its symbols is refused."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -77,7 +77,7 @@ class Subscription:
         self._watch = watch
         self._reader = reader
         self._ledger = reader.ledger
-        self._sockets: CallSockets = CallSockets(parent._sockets if parent is not None else None)
+        self.sockets: CallSockets = CallSockets(parent.sockets if parent is not None else None)
         self._signals = Signals()
         self._retries = Retries(backoff, self._received(), monotonic_s())
         self._quarantine = Quarantine()
@@ -95,12 +95,7 @@ class Subscription:
     @property
     def urls(self) -> Collection[str]:
         """The URLs of the sockets that the newest call uses."""
-        return self._sockets.urls.keys()
-
-    @property
-    def left_urls(self) -> Set[str]:
-        """The URLs of sockets of earlier calls that may still deliver some streams."""
-        return self._sockets.left
+        return self.sockets.urls.keys()
 
     @property
     def failures(self) -> int:
@@ -130,11 +125,11 @@ class Subscription:
 
     def has_moved(self) -> bool:
         """Whether the sockets of earlier calls are no longer needed."""
-        return self._sockets.have_moved(self.streams, monotonic_s(), of_books=self.method.of_books)
+        return self.sockets.have_moved(self.streams, monotonic_s(), of_books=self.method.of_books)
 
     def settle_move(self) -> None:
         """Forget the sockets of earlier calls: they are closed, or the newest call uses them too."""
-        self._sockets.settle(self.streams, of_books=self.method.of_books)
+        self.sockets.settle(self.streams, of_books=self.method.of_books)
 
     async def run(self, stop: Stop) -> list[Subscription]:
         """Keep the subscription alive until the stop, or until none of its streams is wanted."""
@@ -181,7 +176,7 @@ class Subscription:
 
     async def _call(self) -> Any:
         """Call `watch_*`. Runs in its own context, so that the URLs it dials are attributed to this call."""
-        dialled_urls.set(self._sockets.begin_call(self.streams, monotonic_s()))
+        dialled_urls.set(self.sockets.begin_call(self.streams, monotonic_s()))
         force_subscribe.set(self._force)
         return await self._watch(self.method, self.symbols)
 
@@ -193,7 +188,7 @@ class Subscription:
             log.info("updates_taken_from_calls", feed=self._ledger.counts.label, subscription=self.name)
         if self._takes_results:
             for stream in self.streams:
-                stream.url = self._sockets.newest
+                stream.url = self.sockets.newest
             self._reader.on_returned(self.channel, self.symbols, result, now_us())
 
     def _received_by_symbol(self) -> dict[str, int]:
@@ -212,14 +207,8 @@ class Subscription:
         delay_s = self._retries.delay_s(self._received(), now_s, at_least_s=at_least_s)
         # A lost connection ends all its subscriptions: log only one of them.
         report = log.info if self._reader.log_limit.allows(str(error)) else log.debug
-        report(
-            "resubscribing",
-            feed=self._ledger.counts.label,
-            subscription=self.name,
-            failures=self.failures,
-            retry_in_s=round(delay_s, 1),
-            error=str(error)[:300],
-        )
+        which = {"feed": self._ledger.counts.label, "subscription": self.name, "failures": self.failures}
+        report("resubscribing", **which, retry_in_s=round(delay_s, 1), error=str(error)[:300])
         return delay_s
 
     async def _on_refusal(self, error: FeedError, stop: Stop) -> list[Subscription]:
@@ -241,22 +230,14 @@ class Subscription:
             log.info("subscription_split", feed=self._ledger.counts.label, subscription=self.name, error=str(error))
             return self._parts(blamed)
         if names_none and self._quarantine.refusals == REFUSALS_TO_QUARANTINE:
-            self._show_unnamed_refusal(blamed, error)
+            self._ledger.not_subscribed(blamed, str(error))
+            where = {"feed": self._ledger.counts.label, "channel": self.channel, "symbols": self.symbols[:3]}
+            log.warning("refused_without_a_name", **where, error=str(error)[:300])
         if isinstance(error, ChannelError) or (often and not names_none):
             await self._wait_out_quarantine(blamed[0], error, stop)
         else:
             await stop.sleep(self._delay_s(error))
         return []
-
-    def _show_unnamed_refusal(self, blamed: Sequence[Stream], error: FeedError) -> None:
-        self._ledger.not_subscribed(blamed, str(error))
-        log.warning(
-            "refused_without_a_name",
-            feed=self._ledger.counts.label,
-            channel=self.channel,
-            symbols=self.symbols[:3],
-            error=str(error)[:300],
-        )
 
     def _blamed(self, error: FeedError) -> list[Stream]:
         """The streams that the error may be about: they have not delivered since they were requested, and the error

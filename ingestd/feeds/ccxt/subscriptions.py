@@ -80,10 +80,10 @@ class Subscriptions:
         for subscription in self.all:
             if not subscription.has_moved():
                 continue
-            for url in subscription.left_urls - needed:
-                if not any(url in other.left_urls and not other.has_moved() for other in self.all):
+            for url in subscription.sockets.left - needed:
+                if not any(url in other.sockets.left and not other.has_moved() for other in self.all):
                     given_up.add(url)
-            if not (subscription.left_urls - needed - given_up):
+            if not (subscription.sockets.left - needed - given_up):
                 subscription.settle_move()
         for url in given_up:
             client = clients.get(url)
@@ -120,9 +120,7 @@ class LostStreams:
 
     async def run(self, stop: Stop) -> None:
         """Subscribe to queued streams until the stop."""
-        while not stop.is_set():
-            await stop.sleep_or(self._is_any, 3600.0)
-            self._is_any.clear()
+        while await stop.wait_for(self._is_any):
             while self._lost and not stop.is_set():
                 stream = self._lost.pop(next(iter(self._lost)))
                 task = await stop.run(self._ask(stream), name=f"ask for {stream.channel} {stream.symbol}")

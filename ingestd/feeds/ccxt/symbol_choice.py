@@ -101,15 +101,10 @@ class SymbolChoice:
         held.update(self.followed)
         ranked = sorted(symbols, key=lambda symbol: (symbol not in named, symbol not in held, symbol))
         if refused != before:
-            log.error(
-                "too_many_symbols",
-                feed=self.config.label,
-                match=len(symbols),
-                max_symbols=most,
-                refused=refused,
-                such_as=ranked[most : most + 3],
-                remedy="narrow the patterns, raise max_symbols, or share them with --shard",
-            )
+            counts = {"match": len(symbols), "max_symbols": most, "refused": refused}
+            remedy = "narrow the patterns, raise max_symbols, or share them with --shard"
+            such_as = ranked[most : most + 3]
+            log.error("too_many_symbols", feed=self.config.label, **counts, such_as=such_as, remedy=remedy)
         taken = set(ranked[:most])
         return [symbol for symbol in symbols if symbol in taken]
 
@@ -135,29 +130,19 @@ class SymbolChoice:
             log.warning("unknown_symbol", feed=self.config.label, symbol=symbol, reason=self.unknown[symbol])
         self._logged_unknown = frozenset(self.unknown)
         for family in exchange.missing.keys() - self._logged_missing:
-            said = log.warning if family in self.missing else log.debug
-            said(
-                "market_list_missing",
-                feed=self.config.label,
-                family=family.name,
-                needed=family in self.missing,
-                error=exchange.missing[family],
-            )
+            is_needed, why = family in self.missing, exchange.missing[family]
+            said = log.warning if is_needed else log.debug
+            said("market_list_missing", feed=self.config.label, family=family.name, needed=is_needed, error=why)
         self._logged_missing = frozenset(exchange.missing)
 
     def _log_pointless(self, markets: Sequence[Mapping[str, Any]]) -> None:
         """Log configured channels that no symbol of the feed has, unless logged before."""
         before, channels = self.pointless, self.config.channels if markets else []
         self.pointless = [c for c in channels if not any(symbol_names.serves(c, market) for market in markets)]
-        for channel in self.pointless:
-            if channel not in before:
-                log.warning(
-                    "channel_of_no_symbol",
-                    feed=self.config.label,
-                    channel=channel,
-                    because="only contracts have it, and funding only perpetual ones",
-                    remedy="leave the channel out, or add such contracts to symbols",
-                )
+        why = "only contracts have it, and funding only perpetual ones"
+        remedy = "leave the channel out, or add such contracts to symbols"
+        for channel in [channel for channel in self.pointless if channel not in before]:
+            log.warning("channel_of_no_symbol", feed=self.config.label, channel=channel, because=why, remedy=remedy)
 
     def problem(self) -> str | None:
         """A sentence about markets that cannot be followed, for the status of the feed; None if there are none."""

@@ -235,12 +235,8 @@ class TappedBooks:
 
     def _count_step(self, symbol: str, *, follows: bool, in_turn: bool) -> None:
         if self._steps[symbol].count(follows=follows, in_turn=in_turn):
-            log.warning(
-                "book_numbers_not_consecutive",
-                exchange=self.id,
-                symbol=symbol,
-                so="nearly every change skips numbers, so skipped numbers do not count as lost changes of this book",
-            )
+            so = "nearly every change skips numbers, so skipped numbers do not count as lost changes of this book"
+            log.warning("book_numbers_not_consecutive", exchange=self.id, symbol=symbol, so=so)
 
     def _note_number(self, book: Any, change: Any) -> None:
         if self.numbering is not None and (number := self.numbering.last_number(change)) is not None:
