@@ -21,17 +21,11 @@ from ingestd.feeds.markets.judge import shown_name
 from ingestd.venues.exact import ExactFloat
 from ingestd.venues.families import Family
 
-MOST_REMOVALS = 200
-"""Most bad entries that one load may contain: a list with more is not a list of markets."""
-
-MOST_ENTRIES = 50_000
-"""Most entries in all lists of one load: ccxt blocks the event loop for about 0.2 ms per entry."""
-
-MOST_REQUESTS = 5_000
-"""Most requests of one load: ccxt queries some exchanges market by market, and pages until there is no next page."""
-
-MOST_CHARS = 2**27
-"""Most characters in all replies of one load, which stay in memory until the load ends."""
+# Limits of one load
+MOST_REMOVALS = 200  # bad entries: a list with more is not a list of markets
+MOST_ENTRIES = 50_000  # in all lists: ccxt blocks the event loop for about 0.2 ms per entry
+MOST_REQUESTS = 5_000  # ccxt queries some exchanges market by market, and pages until there is no next page
+MOST_CHARS = 2**27  # in all replies, which stay in memory until the load ends
 
 _DEEPEST = 4  # nesting levels of a reply that are searched for lists of entries
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")

@@ -18,15 +18,11 @@ class MarketNames:
     """
 
     def __init__(self, markets: Mapping[str, Mapping[str, Any]]) -> None:
-        self._markets = markets
+        self.markets = markets
         self._symbols: dict[str, set[str]] = {}
         for symbol, market in markets.items():
             for name in _names(symbol, market):
                 self._symbols.setdefault(name.lower(), set()).add(symbol)
-
-    def are_of(self, markets: Mapping[str, Mapping[str, Any]]) -> bool:
-        """Whether this object was made from this very mapping."""
-        return self._markets is markets
 
     def named_in(self, text: str) -> frozenset[str]:
         """The symbols of all names in the text. Longer names win: `BTC-USDT-SWAP` does not name `BTC-USDT`."""

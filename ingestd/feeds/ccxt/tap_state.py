@@ -15,15 +15,12 @@ from ingestd.venues.ccxt_books import NumberedFrame
 
 _CONCURRENT_DIALS = 4
 
+# The socket for which ccxt started the running task; None in other tasks.
 started_for: ContextVar[object | None] = ContextVar("started_for", default=None)
-"""The socket for which ccxt started the running task; None in other tasks."""
-
+# The URLs that the running subscription watches, the newest last.
 dialled_urls: ContextVar[dict[str, None] | None] = ContextVar("dialled_urls", default=None)
-"""The URLs that the running subscription watches, the newest last."""
-
+# Whether the running call subscribes again where ccxt believes it subscribed: the exchange may have refused it.
 force_subscribe: ContextVar[bool] = ContextVar("force_subscribe", default=False)
-"""Whether the running call subscribes again to streams that ccxt believes subscribed: the exchange may have refused
-them."""
 
 
 @dataclass(slots=True)

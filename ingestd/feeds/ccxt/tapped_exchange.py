@@ -126,7 +126,7 @@ class TappedExchange(TappedMarkets, TappedBooks, ExactReaders, ccxt.pro.Exchange
 
     def names_in(self, text: str) -> frozenset[str]:
         """The symbols of the markets that a text names."""
-        if not self._market_names.are_of(self.markets or {}):
+        if self._market_names.markets is not (self.markets or {}):
             self._market_names = MarketNames(self.markets)
         return self._market_names.named_in(text)
 

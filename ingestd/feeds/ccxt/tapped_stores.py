@@ -14,22 +14,14 @@ from typing import Any
 
 Handover = Callable[[str, Any], None]
 
-KEPT_TRADES = 16
-"""Trades that a tapped ccxt cache keeps per symbol. Only `watch_trades` returns them, and its result is unused."""
-
-
-MOST_STRANGERS = 1_000
-"""Most entries of a store whose key is not a market's symbol: a message may contain any name. The oldest is evicted."""
-
-
-def _accept_all(_symbol: str) -> bool:
-    return True
+KEPT_TRADES = 16  # in a tapped ccxt cache, per symbol: only `watch_trades` returns them, and its result is unused
+MOST_STRANGERS = 1_000  # entries whose key is no market's symbol, as a message may contain; then the oldest is evicted
 
 
 class TappedStore(dict[str, Any]):
     """A dict in which every write goes through `__setitem__`. `is_market`: whether a key is a market's symbol."""
 
-    def __init__(self, handover: Handover, is_market: Callable[[str], bool] = _accept_all) -> None:
+    def __init__(self, handover: Handover, is_market: Callable[[str], bool] = lambda _: True) -> None:
         super().__init__()
         self._handover = handover
         self._is_market = is_market
@@ -90,7 +82,7 @@ class BookStore(TappedStore):
         self,
         handover: Handover,
         carrier: Callable[[], object | None] = lambda: None,
-        is_market: Callable[[str], bool] = _accept_all,
+        is_market: Callable[[str], bool] = lambda _: True,
     ) -> None:
         super().__init__(handover, is_market)
         self._carrier = carrier
