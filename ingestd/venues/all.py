@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 FILES = (
     "apex",
-    "backpack",
     "binance",
     "bitfinex",
     "bitget",

@@ -8,7 +8,7 @@ from ingestd.records import CHANNELS
 from ingestd.venues import families
 from ingestd.venues.binance import BINANCE_LABELS
 from ingestd.venues.ccxt_books import CcxtBooks, Numbering
-from ingestd.venues.corrections import Corrections
+from ingestd.venues.corrections import Corrections, time_of
 from ingestd.venues.facts import ANY_KIND, IN_CONTRACTS, QUANTITIES_AS_IN_CCXT, Ccxt, Facts, OpenInterestUnits
 from ingestd.venues.names import CodeNames
 from ingestd.venues.trades import Labels, Marks, Trades
@@ -36,6 +36,22 @@ FACTS = (
         families_by_request=(("sapiPublic", families.SPOT), ("fapiPublic", families.LINEAR)),
         # a fork of Binance; nothing is known about its candles
         trades=Trades(marks=Marks(labels=BINANCE_LABELS, flags={"isRPITrade": "rpi"})),
+    ),
+    Facts(
+        exchange="backpack",
+        # in base; 1273.85 BTC in July 2025, which ccxt reads as 1273.85 USDC;
+        # https://docs.backpack.exchange/#tag/Markets
+        open_interest=OpenInterestUnits("base", other="base", count_read_as_value=ANY_KIND),
+        # socket, `E` and `T`: microseconds; REST, `timestamp`: milliseconds
+        trades=Trades(two_times=True),
+        corrections=Corrections(
+            # On the socket `T` is the time of the match; ccxt uses `E`, the time of the message. Both in microseconds:
+            # https://docs.backpack.exchange/#tag/Streams/Public/Trade
+            trade=time_of("T"),
+            book_times=(("data", "T"),),  # microseconds
+        ),
+        # https://docs.backpack.exchange/#tag/Streams/Public/Depth
+        books=CcxtBooks(numbering=Numbering(("U",), ("u",))),
     ),
     Facts(
         exchange="bingx",
