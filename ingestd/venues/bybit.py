@@ -321,10 +321,6 @@ def _numbered_frames(frame: Any, url: str) -> Iterable[NumberedFrame]:
         yield NumberedFrame(frame, str(data.get("s")), data, frame.get("type") == "snapshot", market_type)
 
 
-def _best_prices(_url: str, frame: Any) -> bool:
-    return str(at(frame, "topic")).startswith("orderbook.1.")
-
-
 # "The value is the sum of both sides. The unit of value, e.g., BTCUSD(inverse) is USD, BTCUSDT(linear) is BTC"
 # https://bybit-exchange.github.io/docs/v5/market/open-interest
 _OPEN_INTEREST = OpenInterestUnits("base", "quote")
@@ -371,7 +367,7 @@ FACTS = (
         books=CcxtBooks(
             numbering=Numbering(("u",), ("u",)),
             numbered_frames=_numbered_frames,
-            best_prices=_best_prices,
+            best_prices=lambda _url, frame: str(at(frame, "topic")).startswith("orderbook.1."),
             kept_when_broken=True,
             streams_path=("args",),
         ),

@@ -46,10 +46,6 @@ def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
     return BookFrame(str(first.get("symbol")).lower())
 
 
-def _best_prices(url: str, _frame: Any) -> bool:
-    return "top_of_book=true" in url
-
-
 FACTS = Facts(
     exchange="gemini",
     example_market="BTC/USD",
@@ -65,5 +61,5 @@ FACTS = Facts(
     # the symbols are part of the URL
     ccxt=Ccxt(symbols_per_call=20),
     corrections=Corrections(frame=_with_block_trades),
-    books=CcxtBooks(whole_book=_whole_book, best_prices=_best_prices),
+    books=CcxtBooks(whole_book=_whole_book, best_prices=lambda url, _frame: "top_of_book=true" in url),
 )

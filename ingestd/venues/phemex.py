@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from ingestd.venues.corrections import Changes, Corrections, Trade
@@ -22,17 +21,16 @@ def _corrected(trade: Trade, info: Any) -> Changes:
     return {"amount": decimal_text(info[-1])}
 
 
-def _has_scaled_prices(market: Mapping[str, Any]) -> bool:
-    return market.get("inverse") is True or market.get("settle") == "USD"
-
-
 FACTS = Facts(
     exchange="phemex",
     # Contracts with scaled prices have `openInterest`, an integer. We take it for a number of contracts, because
     # positions are counted so. The others have `openInterestRv`, whose unit no document states.
     # https://phemex-docs.github.io/#query-24-hours-ticker
     open_interest=OpenInterestUnits(inverse="contracts", unread_field="openInterest"),
-    ccxt=Ccxt(ticks_from_books=True, needs_ticker_for_open_interest=_has_scaled_prices),
+    ccxt=Ccxt(
+        ticks_from_books=True,
+        needs_ticker_for_open_interest=lambda market: market.get("inverse") is True or market.get("settle") == "USD",
+    ),
     corrections=Corrections(
         trade=_corrected,
         book_times=(("timestamp",),),  # nanoseconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 
 from ingestd.records import Side
 
@@ -19,7 +20,7 @@ class TradeIds:
 
     def __init__(self, start: int) -> None:
         self._arrivals = start
-        self._equal: dict[str, _EqualTrades] = {}
+        self._equal: defaultdict[str, _EqualTrades] = defaultdict(_EqualTrades)
 
     def seq(self, trade_id: str) -> int:
         """Return the number that orders this trade among trades with the same time."""
@@ -36,10 +37,7 @@ class TradeIds:
         """Make an id for a trade: `s-` and 20 hexadecimal digits, then `.n` if n equal trades came before."""
         fields = f"{symbol}|{time_ms}|{price}|{quantity}|{side}"
         name = "s-" + hashlib.blake2b(fields.encode(), digest_size=10).hexdigest()
-        equal = self._equal.get(symbol)
-        if equal is None:
-            equal = self._equal[symbol] = _EqualTrades()
-        earlier = equal.count(name, time_ms, received_at)
+        earlier = self._equal[symbol].count(name, time_ms, received_at)
         return f"{name}.{earlier}" if earlier else name
 
     def forget_equal_trades(self, symbol: str) -> None:

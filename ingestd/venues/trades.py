@@ -78,11 +78,6 @@ class NewestAnswer:
     record: Trade | None = None
 
 
-def no_params(_kind: str, _ids: Sequence[str]) -> dict[str, Any]:
-    """Return no parameters: the request always returns all markets."""
-    return {}
-
-
 @dataclass(frozen=True, slots=True)
 class NewestRequest:
     """One request for the newest events of all markets.
@@ -92,13 +87,13 @@ class NewestRequest:
 
     `method`: ccxt's method for the endpoint. `rows`: the rows of the answer, by market id. `read`: reads one row.
     `params`: the request's parameters, from the kind and the ids of the wanted markets. Where a request for a few
-    markets costs less, they name these markets.
+    markets costs less, they name these markets; without parameters it always returns all markets.
     """
 
     method: str
     rows: Callable[[Any], Mapping[str, Row]]
     read: Callable[[Row], NewestAnswer | None]
-    params: Callable[[str, Sequence[str]], dict[str, Any]] = no_params
+    params: Callable[[str, Sequence[str]], dict[str, Any]] = lambda _kind, _ids: {}
 
 
 NewestRequestChoice = Callable[[str, str | None], NewestRequest | None]
