@@ -61,14 +61,10 @@ def read_capture(path: Path) -> Capture:
         raise CaptureError(f"{path}: no URL of a venue the simulator knows")
     frames, enveloped = [], False
     for line in lines:
-        if line.kind != "recv" or line.ts is None or not line.data:
-            continue
-        stream = venue.stream_of(line.data)
-        if stream is None:
-            continue
-        payload = venue.payload(line.data)
-        enveloped = enveloped or payload is not line.data
-        frames.append(RecordedFrame(line.ts, stream, payload))
+        if line.kind == "recv" and line.ts is not None and line.data and (stream := venue.stream_of(line.data)):
+            payload = venue.payload(line.data)
+            enveloped |= payload is not line.data
+            frames.append(RecordedFrame(line.ts, stream, payload))
     if not frames:
         raise CaptureError(f"{path}: no market data in it")
     bodies = tuple((line.url or "", line.data or "") for line in lines if line.kind == "http")

@@ -74,10 +74,8 @@ class Binance(base.Venue):
         """Aggregate trades replace trades and vice versa; depth or mark price of any speed replaces any other speed."""
         market, _, kind = asked.partition("@")
         family = kind.split("@")[0]
-        swapped = {"trade": "aggTrade", "aggTrade": "trade"}.get(family)
-        candidates = [asked]
-        if swapped:
-            candidates.append(f"{market}@{swapped}")
+        swapped = {"trade": "aggTrade", "aggTrade": "trade"}.get(family, kind)
+        candidates = [asked, f"{market}@{swapped}"]
         if family in ("depth", "markPrice"):
             candidates += [name for name in available if name.startswith(f"{market}@{family}")]
         return base.first_available(candidates, available)
@@ -143,13 +141,9 @@ class Binance(base.Venue):
     def symbols(self, market_ids: Iterable[str], source: base.RestSource) -> dict[str, str]:
         """By base and quote in exchangeInfo."""
         wanted = set(market_ids)
-        found: dict[str, str] = {}
-        for body in source.recorded("exchangeInfo")[:1]:
-            for market in json.loads(body)["symbols"]:
-                if market["symbol"] in wanted:
-                    settle = f":{market['marginAsset']}" if self.linear else ""
-                    found[f"{market['baseAsset']}/{market['quoteAsset']}{settle}"] = market["symbol"]
-        return found
+        unified = "{baseAsset}/{quoteAsset}:{marginAsset}" if self.linear else "{baseAsset}/{quoteAsset}"
+        listed = (market for body in source.recorded("exchangeInfo")[:1] for market in json.loads(body)["symbols"])
+        return {unified.format_map(market): market["symbol"] for market in listed if market["symbol"] in wanted}
 
 
 def stream_named(name: str) -> base.Stream:

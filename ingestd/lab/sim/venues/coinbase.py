@@ -119,9 +119,8 @@ def _past_trade(trade: base.SentTrade) -> dict[str, str | int]:
 
 def _currencies(source: base.RestSource) -> str:
     """Every currency a product names; `max_precision` is what ccxt reads as the precision."""
-    names: set[str] = set()
-    for product in json.loads(source.recorded("/products")[0]):
-        names |= {product["base_currency"], product["quote_currency"]}
+    products = json.loads(source.recorded("/products")[0])
+    names = {product[side] for product in products for side in ("base_currency", "quote_currency")}
     rows = [
         {"id": name, "name": name, "status": "online", "max_precision": "0.00000001", "details": {}, "min_size": "0"}
         for name in sorted(names)

@@ -95,19 +95,18 @@ class KrakenFutures(base.Venue):
             note = "instrument symbols in capitals, as the sockets and today's REST write them"
             return base.RestAnswer(base.compact(document), note)
         if call.path.endswith("/tickers"):
-            newest = [trade for id_ in source.symbols.values() for trade in source.newest_trades(id_, 1)]
-            body = base.compact({"result": "success", "tickers": [_ticker(trade) for trade in newest]})
+            tickers = [
+                {"symbol": id_, "last": trade.price, "lastSize": trade.quantity, "lastTime": iso_text(trade.time_us)}
+                for id_ in source.symbols.values()
+                for trade in source.newest_trades(id_, 1)
+            ]
+            body = base.compact({"result": "success", "tickers": tickers})
             return base.RestAnswer(body, "the last trades as streamed", is_of_now=True)
         return None
 
     def symbols(self, market_ids: Iterable[str], source: base.RestSource) -> dict[str, str]:
         """`FI_ETHUSD_211231` → `ETH/USD:ETH-211231`; a PF_ contract settles in dollars."""
         return {_unified(market_id): market_id for market_id in market_ids}
-
-
-def _ticker(trade: base.SentTrade) -> dict[str, str]:
-    moment = iso_text(trade.time_us)
-    return {"symbol": trade.market_id, "last": trade.price, "lastSize": trade.quantity, "lastTime": moment}
 
 
 def _unified(market_id: str) -> str:

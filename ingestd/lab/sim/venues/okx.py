@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from ingestd.lab.sim.venues import base
+from ingestd.venues.ccxt_books import in_turn, signed
 
 WS = base.Host("/okx-ws", ("wss://ws.okx.com:8443", "wss://ws.okx.com:443"))
 REST = base.Host("/okx-rest", ("https://www.okx.com",))
@@ -18,10 +19,10 @@ _OURS = {
     "trades-all": "trades",
     "tickers": "ticks",
     "bbo-tbt": "ticks",
-    "books": "order_book",
     "funding-rate": "funding",
     "open-interest": "open_interest",
 }
+_FAMILIES = {"books": "order_book", "candle": "candles"}  # by the beginning of the channel's name
 _CANDLE_TIME = re.compile(r'(\[")(\d{13})\b')
 _CHECKSUM_LEVELS = 25
 
@@ -51,7 +52,9 @@ class Okx(base.Venue):
         arg = document.get("arg")
         if arg is None or "event" in document:
             return None
-        return _stream(arg["channel"], arg["instId"])
+        channel, market_id = arg["channel"], arg["instId"]
+        ours = next((ours for begin, ours in _FAMILIES.items() if channel.startswith(begin)), None)
+        return base.Stream(f"{channel}:{market_id}", ours or _OURS.get(channel, "other"), market_id)
 
     def shift(self, stream: base.Stream, payload: str, delta_ms: int) -> str:
         """A candle row begins with its time, and stays on its minute."""
@@ -108,24 +111,14 @@ class Okx(base.Venue):
 
     def symbols(self, market_ids: Iterable[str], source: base.RestSource) -> dict[str, str]:
         """By the recorded instruments; a contract settles in `settleCcy`."""
-        wanted, found = set(market_ids), {}
-        for body in source.recorded("instruments?"):
-            for row in json.loads(body)["data"]:
-                if row["instId"] in wanted:
-                    found[_unified(row)] = row["instId"]
-        return found
+        wanted = set(market_ids)
+        rows = (row for body in source.recorded("instruments?") for row in json.loads(body)["data"])
+        return {_unified(row): row["instId"] for row in rows if row["instId"] in wanted}
 
 
 def _past_trade(trade: base.SentTrade) -> dict[str, str]:
     names = {"instId": trade.market_id, "tradeId": trade.trade_id, "px": trade.price, "sz": trade.quantity}
     return {**names, "side": trade.side, "ts": str(trade.time_us // 1000)}
-
-
-def _stream(channel: str, market_id: str) -> base.Stream:
-    ours = "candles" if channel.startswith("candle") else _OURS.get(channel, "other")
-    if channel.startswith("books"):
-        ours = "order_book"
-    return base.Stream(f"{channel}:{market_id}", ours, market_id)
 
 
 def _bbo(market_id: str, row: Mapping[str, list[list[str]]]) -> base.SentTick:
@@ -144,11 +137,8 @@ def _unified(row: Mapping[str, str]) -> str:
 
 
 def _checksum(bids: list[list[str]], asks: list[list[str]]) -> int:
-    parts: list[str] = []
-    for level in range(_CHECKSUM_LEVELS):
-        parts += [":".join(side[level][:2]) for side in (bids, asks) if level < len(side)]
-    unsigned = zlib.crc32(":".join(parts).encode())
-    return unsigned - (1 << 32) if unsigned >= 1 << 31 else unsigned
+    sides = [[(row[0], row[1]) for row in rows[:_CHECKSUM_LEVELS]] for rows in (bids, asks)]
+    return signed(zlib.crc32(in_turn(*sides).encode()))
 
 
 def _wrapped(rows: list[dict[str, str]]) -> str:
