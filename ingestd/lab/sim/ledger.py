@@ -10,6 +10,7 @@ import json
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import islice
 from typing import IO, NamedTuple
 
 from ingestd.lab.sim.venues.base import SentTick, SentTrade, Stream, Venue
@@ -139,12 +140,8 @@ class _Log:
     def read(self) -> Iterator[tuple[str, str, str]]:
         """Yield the frames appended before this call."""
         self._file.flush()
-        remaining = self.count
         with open(self._file.name, "rb") as lines:
-            for line in lines:
-                if remaining == 0:
-                    return
-                remaining -= 1
+            for line in islice(lines, self.count):
                 market, stream, payload = line.decode().rstrip("\n").split("\t", 2)
                 yield market, stream, payload
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -53,7 +53,7 @@ class Bursts:
     """A fixed sequence of bursts, played `speed` times as fast."""
 
     offsets_s: Sequence[float]
-    speed: float = 1.0
+    speed: float
 
     def due(self, elapsed_s: float) -> int:
         return bisect_right(self.offsets_s, elapsed_s * self.speed)
@@ -65,10 +65,10 @@ class Bursts:
 Pace: TypeAlias = Steady | Bursts
 
 
-def burst_offsets(seconds: float, per_s: float, seed: int = 1) -> list[float]:
+def burst_offsets(seconds: float, per_s: float) -> list[float]:
     """The times at which `seconds * per_s` frames are due: a tenth evenly, the rest in bursts of 20 to 300 ms, a few of
     which hold most frames, as in a liquidation cascade."""
-    random = Random(seed)
+    random = Random(1)
     total = int(seconds * per_s)
     even = total // 10
     offsets = [seconds * number / even for number in range(even)]
@@ -199,23 +199,23 @@ class VolleySource(Source):
 
 def _packed(frames: Iterable[tuple[_Lane, int]]) -> Iterator[Sent]:
     """Make a frame for each stream and time in milliseconds, packed by connection."""
-    portions: dict[Connection, list[bytes]] = {}
-    kinds: dict[Connection, Counter[str]] = {}
+    portions: defaultdict[Connection, tuple[list[bytes], Counter[str]]] = defaultdict(lambda: ([], Counter()))
     for lane, at_ms in frames:
-        portion = portions.setdefault(lane.connection, [])
+        portion, kinds = portions[lane.connection]
         portion.append(lane.frame(at_ms))
-        kinds.setdefault(lane.connection, Counter())[lane.channel] += 1
+        kinds[lane.channel] += 1
         if len(portion) == _FRAMES_AT_ONCE:
-            yield Sent(lane.connection, b"".join(portions.pop(lane.connection)), kinds.pop(lane.connection))
-    for connection, portion in portions.items():
-        yield Sent(connection, b"".join(portion), kinds[connection])
+            del portions[lane.connection]
+            yield Sent(lane.connection, b"".join(portion), kinds)
+    for connection, (portion, kinds) in portions.items():
+        yield Sent(connection, b"".join(portion), kinds)
 
 
 VolleyVenue: TypeAlias = LocalVenue[VolleySource]
 
 
 def volley_venue(
-    *, symbols: int = 20, pace: Pace | None = None, count: int | None = None, quiet_s: float | None = 0.0, port: int = 0
+    *, symbols: int = 20, pace: Pace | None, count: int | None, quiet_s: float | None = 0.0, port: int = 0
 ) -> VolleyVenue:
     """`async with volley_venue(symbols=20, pace=Steady(10_000)) as venue: venue.url_map`."""
     return LocalVenue(VolleySource(symbols, pace=pace, count=count, quiet_s=quiet_s), port=port)
