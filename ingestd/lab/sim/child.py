@@ -55,7 +55,7 @@ class EmbeddedServer(ABC):
         self._run_as: dict[str, Any] = {}  # arguments of `subprocess.Popen`
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
-        self._guard: Guard | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -81,7 +81,7 @@ class EmbeddedServer(ABC):
                 self._port = self._port or free_port()
                 self._process = process = self._spawn()
                 if self._becomes_ready(process):
-                    self._guard = Guard(process.pid, self._stop_signals[0], **self._run_as)
+                    self._guard = self._make_guard(process.pid)
                     return
                 self._process, self._port = None, 0
             log = last_lines(self._home / "server.log")
@@ -149,19 +149,33 @@ class EmbeddedServer(ABC):
         process, self._process = self._process, None
         if process is not None:
             for number in self._stop_signals:
-                if process.poll() is None:
-                    process.send_signal(number)
-                try:
+                process.send_signal(number)  # does nothing if the server has ended
+                with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(_STOP_TIMEOUT_S)
                     break
-                except subprocess.TimeoutExpired:
-                    continue
         self._dismiss_guard()
 
+    def _make_guard(self, pid: int) -> subprocess.Popen[bytes]:
+        """Start a process that waits until our end of a pipe closes, however we end, and then signals the server."""
+        number = str(int(self._stop_signals[0]))
+        return subprocess.Popen(
+            ["/bin/sh", "-c", 'read -r _; kill "-$1" "$2"', "ingestd-guard", number, str(pid)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            **self._run_as,
+        )
+
     def _dismiss_guard(self) -> None:
+        """End the guard without a signal to the server, which has ended or is to go on.
+
+        The guard is killed before its pipe is closed: it would signal a process id that another process may have now.
+        """
         guard, self._guard = self._guard, None
         if guard is not None:
-            guard.dismiss()
+            guard.kill()
+            guard.communicate()
 
 
 def wheel_folder(package: str, what: str) -> Path:
@@ -192,29 +206,6 @@ def _source_folder() -> Path | None:
     return folder if (folder / "pyproject.toml").is_file() else None
 
 
-class Guard:
-    """A process that waits until our end of a pipe closes, however we end, and then signals the server."""
-
-    def __init__(self, pid: int, number: signal.Signals, **account: Any) -> None:
-        """`account`: the user to run as, as arguments of `subprocess.Popen`."""
-        self._process = subprocess.Popen(
-            ["/bin/sh", "-c", 'read -r _; kill "-$1" "$2"', "ingestd-guard", str(int(number)), str(pid)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            **account,
-        )
-
-    def dismiss(self) -> None:
-        """End the guard without a signal to the server, which has ended or is to go on.
-
-        The guard is killed before its pipe is closed: it would signal a process id that another process may have now.
-        """
-        self._process.kill()
-        self._process.communicate()
-
-
 def free_port() -> int:
     """Find a port that nothing listens on.
 
@@ -228,7 +219,7 @@ def free_port() -> int:
             return port
 
 
-def last_lines(file: Path, count: int = 15) -> str:
-    """The end of a log; empty if there is none."""
+def last_lines(file: Path) -> str:
+    """The last 15 lines of a log; empty if there is none."""
     text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
-    return "\n".join(text.splitlines()[-count:])
+    return "\n".join(text.splitlines()[-15:])

