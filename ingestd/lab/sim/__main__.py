@@ -119,15 +119,9 @@ async def _serve(venue: AnyVenue) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with venue:
+        venue.when_failed(stop.set)
         print(venue.ready_line(), flush=True)
-        stopped = asyncio.create_task(stop.wait(), name="sim-stop")
-        failed = asyncio.create_task(venue.failed(), name="sim-watch")
-        done, pending = await asyncio.wait({stopped, failed}, return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
-        for finished in done:
-            await finished
+        await stop.wait()
 
 
 if __name__ == "__main__":

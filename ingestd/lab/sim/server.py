@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Generic, Self, TypeVar
 
@@ -88,13 +88,10 @@ class LocalVenue(Generic[S]):
         names = {"control": self.control, "exchange": self.exchange, "symbols": list(self.symbols)}
         return compact({"url_map": self.url_map, **names})
 
-    async def failed(self) -> None:
-        """Wait until a task of the server fails, and raise its error. Never returns without one."""
-        while True:
-            done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
-            for task in done:
-                await task
-            await asyncio.sleep(3600)  # all tasks ended without error: the replay is over, the server stays up
+    def when_failed(self, call: Callable[[], object]) -> None:
+        """Call this when a task of the server fails. Leaving the context raises the error."""
+        for task in self._tasks:
+            task.add_done_callback(lambda ended: call() if not ended.cancelled() and ended.exception() else None)
 
     async def __aexit__(self, *_: object) -> None:
         """Stop emitting, cut every socket, stop listening."""

@@ -48,19 +48,16 @@ class Switch:
         """Wait until the emission is on."""
         while not self._on.is_set():
             self._touched.clear()
-            left_s = self._quiet_left_s()
-            if left_s is not None and left_s <= 0:
-                self.start()
-                return
+            left_s = None
+            if self._quiet_s is not None and self._last_subscribed is not None and not self.stopped_by_hand:
+                left_s = self._last_subscribed + self._quiet_s - monotonic_s()
+                if left_s <= 0:
+                    self.start()
+                    return
             try:
                 await asyncio.wait_for(self._touched.wait(), left_s)
             except TimeoutError:
                 pass  # the quiet period may be over; checked above
-
-    def _quiet_left_s(self) -> float | None:
-        if self._quiet_s is None or self._last_subscribed is None or self.stopped_by_hand:
-            return None
-        return self._last_subscribed + self._quiet_s - monotonic_s()
 
 
 class Source(ABC):
