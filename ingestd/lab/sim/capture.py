@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -10,8 +11,22 @@ from typing import NamedTuple
 import msgspec
 
 from ingestd.errors import IngestdError
-from ingestd.lab.sim.venues import venue_of_url
 from ingestd.lab.sim.venues.base import Stream, Venue
+from ingestd.lab.sim.venues.binance import Binance
+from ingestd.lab.sim.venues.coinbase import Coinbase
+from ingestd.lab.sim.venues.kraken_futures import KrakenFutures
+from ingestd.lab.sim.venues.okx import Okx
+
+# host name in a capture's URLs → venue
+_VENUE_OF_HOST: dict[str, Callable[[], Venue]] = {
+    "fstream.binance.com": lambda: Binance(linear=True),
+    "fapi.binance.com": lambda: Binance(linear=True),
+    "stream.binance.com": Binance,
+    "api.binance.com": Binance,
+    "coinbase.com": Coinbase,
+    "okx.com": Okx,
+    "futures.kraken.com": KrakenFutures,
+}
 
 
 class CaptureError(IngestdError):
@@ -49,6 +64,11 @@ class Capture:
     def duration_s(self) -> float:
         """Seconds from the first to the last market-data frame."""
         return self.frames[-1].at - self.frames[0].at
+
+
+def venue_of_url(url: str) -> Venue | None:
+    """The venue of a recorded URL; the table lists more specific host names first."""
+    return next((make() for host, make in _VENUE_OF_HOST.items() if host in url), None)
 
 
 def read_capture(path: Path) -> Capture:

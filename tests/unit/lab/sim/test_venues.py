@@ -8,7 +8,7 @@ import zlib
 
 import pytest
 
-from ingestd.lab.sim.venues import venue_of_url
+from ingestd.lab.sim.capture import venue_of_url
 from ingestd.lab.sim.venues.base import RecordedBook, Stream, Venue, shift_instant
 from ingestd.lab.sim.venues.binance import Binance
 from ingestd.lab.sim.venues.coinbase import Coinbase
