@@ -16,6 +16,10 @@ from ingestd.storage.database import Database
 _CHANNELS = ("trades", "ticks", "order_book", "open_interest", "funding", "candles")
 CHANNEL_TABLES = {channel: ROW_OF[channel].table for channel in _CHANNELS}
 _MINUTE_US = 60_000_000
+_TRADES = """
+SELECT symbol, trade_id, (extract(epoch FROM time) * 1000000)::bigint, price::text, quantity::text, side FROM trades
+"""
+_TICKS = "SELECT symbol, bid_price::text, bid_volume::text, ask_price::text, ask_volume::text FROM market_ticks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +52,16 @@ async def judge(account: Account) -> Verdict:
         rows = {table: await _count(database, table) for table in (*CHANNEL_TABLES.values(), "rejected_records")}
         candles = {name: await _count(database, f'"{name}"') for name in ("candles_1m", "candles_1h", "candles_1d")}
         gaps = await _count(database, "feed_gaps")
-        checks = [_exit_check(account), *_law_checks(account), *_row_checks(account, rows), *fanout_checks(account)]
+        code = account.exit_code
+        checks = [Check("the daemon drained and ended with 0", code == 0, f"exit code {code}")]
+        checks += [*_law_checks(account), *_row_checks(account, rows), *fanout_checks(account)]
         if account.ledger_trades is not None and account.ledger_ticks is not None:
-            checks.append(await _trades_check(database, account.ledger_trades))
-            checks.append(await _ticks_check(database, account.ledger_ticks))
+            trades = _sent(account.ledger_trades, "symbol", "trade_id", "time_us", "price", "quantity", "side")
+            checks.append(await _stored_check(database, "trade", trades, _TRADES))
+            ticks = _sent(account.ledger_ticks, "symbol", "bid_price", "bid_volume", "ask_price", "ask_volume")
+            checks.append(await _stored_check(database, "tick", ticks, _TICKS))
             checks.append(await _candles_check(database, account.ledger_trades))
         return Verdict(checks, rows, candles, gaps, await _last_candles(database))
-
-
-def _exit_check(account: Account) -> Check:
-    return Check("the daemon drained and ended with 0", account.exit_code == 0, f"exit code {account.exit_code}")
 
 
 def _law_checks(account: Account) -> list[Check]:
@@ -110,32 +114,14 @@ def fanout_checks(account: Account) -> list[Check]:
     return checks
 
 
-async def _trades_check(database: Database, ledger: list[dict[str, Any]]) -> Check:
-    sent = _sent(ledger, "symbol", "trade_id", "time_us", "price", "quantity", "side")
-    stored = await _stored(
-        database,
-        "SELECT symbol, trade_id, (extract(epoch FROM time) * 1000000)::bigint, price::text, quantity::text, side "
-        "FROM trades",
-    )
-    return _same("every trade the venue sent is stored once, digit for digit", sent, stored)
-
-
-async def _ticks_check(database: Database, ledger: list[dict[str, Any]]) -> Check:
-    sent = _sent(ledger, "symbol", "bid_price", "bid_volume", "ask_price", "ask_volume")
-    stored = await _stored(
-        database,
-        "SELECT symbol, bid_price::text, bid_volume::text, ask_price::text, ask_volume::text FROM market_ticks",
-    )
-    return _same("every tick the venue sent is stored once, digit for digit", sent, stored)
+async def _stored_check(database: Database, what: str, sent: Counter[Any], query: str) -> Check:
+    stored = Counter(tuple(row.values()) for row in await database.fetch(query))
+    return _same(f"every {what} the venue sent is stored once, digit for digit", sent, stored)
 
 
 def _sent(ledger: list[dict[str, Any]], *names: str) -> Counter[Any]:
     """Count the records of the ledger by these fields, except those that a closing socket may have lost."""
     return Counter(tuple(line[name] for name in names) for line in ledger if not line.get("uncertain"))
-
-
-async def _stored(database: Database, query: str) -> Counter[Any]:
-    return Counter(tuple(row.values()) for row in await database.fetch(query))
 
 
 def _same(name: str, sent: Counter[Any], stored: Counter[Any]) -> Check:

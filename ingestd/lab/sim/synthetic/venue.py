@@ -37,10 +37,10 @@ class Lane:
         self.live: set[str] = set()
         lower = market.listing.market_id.lower()
         kinds = ("trade", "aggTrade", "bookTicker", "depth@100ms", "markPrice@1s", "kline_1m")
-        self.streams = {kind: self._stream(prefix, f"{lower}@{kind}") for kind in kinds}
-
-    def _stream(self, prefix: str, name: str) -> Stream:
-        return Stream(prefix + name, stream_named(name).channel, self.market.listing.key)
+        streams = {kind: stream_named(f"{lower}@{kind}") for kind in kinds}
+        self.streams = {
+            kind: Stream(prefix + name, channel, market.listing.key) for kind, (name, channel, _) in streams.items()
+        }
 
     def frames(self, trade: Trade) -> Iterator[tuple[Stream, bytes, int]]:
         """The frame of this trade on each live stream of trades, with the trade's id on that stream."""
