@@ -26,8 +26,7 @@ from ingestd.venues.venue import Asked, Limits, Venue
 EXCHANGE = "coinbase"
 
 _NAMES: Mapping[Channel, str] = {"trades": "market_trades", "ticks": "ticker", "order_book": "level2"}
-# Coinbase sends "the maker's side of the trade", or UNKNOWN_ORDER_SIDE.
-# https://docs.cdp.coinbase.com/api-reference/advanced-trade-api/advanced-trade-asyncapi.json
+# The same document: Coinbase sends "the maker's side of the trade", or UNKNOWN_ORDER_SIDE.
 _TAKER_OF_MAKER: Mapping[str, Side] = {"BUY": "sell", "SELL": "buy"}
 
 

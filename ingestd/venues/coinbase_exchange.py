@@ -15,7 +15,7 @@ from ingestd.records import Channel, Side, Tick, Trade
 from ingestd.venues.corrections import Corrections, makers_side
 from ingestd.venues.decoding import Counter, Text, decoded
 from ingestd.venues.facts import Ccxt, Facts
-from ingestd.venues.messages import BookChange, Decoder, Message, Notice
+from ingestd.venues.messages import BookChange, Message, Notice
 from ingestd.venues.numbers import best_price
 from ingestd.venues.requests import by_channel, named_market
 from ingestd.venues.times import rfc3339_or, rfc3339_us
@@ -81,7 +81,7 @@ _DATA = frozenset({"match", "last_match", "ticker", "snapshot", "l2update"})
 
 
 class _Decoder:
-    def __init__(self, symbols: Mapping[str, str]) -> None:
+    def __init__(self, symbols: Mapping[str, str], start: int) -> None:
         self._symbols = symbols
 
     def __call__(self, frame: bytes, received_at: int, /) -> Sequence[Message]:
@@ -148,6 +148,7 @@ class CoinbaseExchange(Venue):
     """Coinbase Exchange's socket. No option of ccxt chooses another stream."""
 
     exchange = EXCHANGE
+    decoder = _Decoder
     channels = frozenset(_NAMES)
     markets = frozenset({"spot"})
     limits = Limits(
@@ -157,9 +158,6 @@ class CoinbaseExchange(Venue):
         source="https://docs.cdp.coinbase.com/exchange/websocket-feed/rate-limits",
     )
     url = "wss://ws-feed.exchange.coinbase.com"
-
-    def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
-        return _Decoder(symbols)
 
     def requests(self, operation: str, streams: Sequence[Asked], request_id: int) -> list[bytes]:
         return [

@@ -22,10 +22,7 @@ def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
 
 
 def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
-    """Find the book of a snapshot: https://docs.deribit.com/subscriptions/orderbook/bookinstrument_nameinterval"""
-    data = part(frame, "params", "data")
-    is_whole = str(at(frame, "params", "channel")).startswith("book.") and data.get("type") == "snapshot"
-    return BookFrame(str(data.get("instrument_name"))) if is_whole else None
+    return next((BookFrame(book.market_id) for book in _numbered_frames(frame, "") if book.is_whole), None)
 
 
 def _unsubscription(exchange: Any, market: Any, name: str) -> dict[str, Any] | None:

@@ -1,7 +1,6 @@
 """Floats that keep the text in which the exchange sent them.
 
-ccxt would turn `0.00100000` into a float, and the database would store `0.001`. An `ExactFloat` is a float, so that
-ccxt can compare it, and it keeps the text, so that we store the digits as sent.
+ccxt would turn `0.00100000` into a float, and the database would store `0.001`.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import msgspec
 
 
 class ExactFloat(float):
-    """A float with the decimal text that it was read from.
+    """A float, so that ccxt can compare it, with the decimal text that it was read from, so that we store that text.
 
     A change of sign keeps the text; any other arithmetic returns a plain float, because a computed value has no text.
     """

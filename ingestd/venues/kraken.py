@@ -20,7 +20,7 @@ from ingestd.venues.ccxt_books import Book, CcxtBooks, Levels, as_sent
 from ingestd.venues.corrections import Corrections
 from ingestd.venues.decoding import Counter, at, decoded
 from ingestd.venues.facts import Ccxt, Facts
-from ingestd.venues.messages import CONFIRMED, BookChange, Decoder, Message, Notice
+from ingestd.venues.messages import CONFIRMED, BookChange, Message, Notice
 from ingestd.venues.names import VenueNames
 from ingestd.venues.numbers import Number, PricedLevel, as_int, best_price, level_texts, number_text, optional_number
 from ingestd.venues.requests import by_channel, named_market, option
@@ -126,7 +126,7 @@ _KNOWN = frozenset({"trade", "ticker", "book", "heartbeat", "status", "instrumen
 
 
 class _Decoder:
-    def __init__(self, symbols: Mapping[str, str]) -> None:
+    def __init__(self, symbols: Mapping[str, str], start: int) -> None:
         self._symbols = symbols
         self._listed: frozenset[str] | None = None  # names of the markets on the socket; None until they arrive
 
@@ -230,6 +230,7 @@ class Kraken(Venue):
     """Kraken's socket. `options`: `watchOrderBook = { depth = 100 }` requests deeper books than ccxt's 10 levels."""
 
     exchange = EXCHANGE
+    decoder = _Decoder
     channels = frozenset(_NAMES)
     markets = frozenset({"spot"})
     limits = Limits(
@@ -254,9 +255,6 @@ class Kraken(Venue):
         """Subscribe to the list of markets, so that we can check our subscriptions against it."""
         asked = {"method": "subscribe", "params": {"channel": "instrument"}, "req_id": _GREETING}
         return [msgspec.json.encode(asked)]
-
-    def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
-        return _Decoder(symbols)
 
     def requests(self, operation: str, streams: Sequence[Asked], request_id: int) -> list[bytes]:
         extra: Mapping[str, Any] = {"ticks": {"event_trigger": "bbo"}, "order_book": {"depth": self._depth}}
