@@ -47,9 +47,7 @@ def _as_javascript(number: Any) -> str:
 
 
 def _agrees(book: Book, frame: Any) -> bool | None:
-    if not _is_checksum(frame):
-        return None
-    return frame[2] in bitfinex_checksums(book["bids"], book["asks"])
+    return frame[2] in bitfinex_checksums(book["bids"], book["asks"]) if _is_checksum(frame) else None
 
 
 def _is_checksum(frame: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Generic, Self, TypeVar
 
@@ -64,8 +64,7 @@ class LocalVenue(Generic[S]):
         app.add_routes(
             [
                 web.get("/_sim/ledger", self._get_ledger),
-                web.get("/_sim/ledger/trades", self._get_trades),
-                web.get("/_sim/ledger/ticks", self._get_ticks),
+                web.get("/_sim/ledger/{what:trades|ticks}", self._get_lines),
                 web.get("/_sim/adaptations", self._get_adaptations),
                 web.get("/_sim/markets", self._get_markets),
                 web.post("/_sim/start", self._post_start),
@@ -326,11 +325,18 @@ class LocalVenue(Generic[S]):
             **self.source.describe(),
         }
 
-    async def _get_trades(self, request: web.Request) -> web.StreamResponse:
-        return await _stream_lines(request, self.ledger.trade_lines(withheld="withheld" in request.query))
-
-    async def _get_ticks(self, request: web.Request) -> web.StreamResponse:
-        return await _stream_lines(request, self.ledger.tick_lines())
+    async def _get_lines(self, request: web.Request) -> web.StreamResponse:
+        if request.match_info["what"] == "trades":
+            lines = self.ledger.trade_lines(withheld="withheld" in request.query)
+        else:
+            lines = self.ledger.tick_lines()
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        while chunk := b"".join(islice(lines, _LINES_PER_WRITE)):
+            await response.write(chunk)
+            await asyncio.sleep(0)
+        await response.write_eof()
+        return response
 
     async def _get_markets(self, _: web.Request) -> web.Response:
         """Answer with the market id of each unified symbol.
@@ -355,13 +361,3 @@ class LocalVenue(Generic[S]):
             return web.json_response(await self.apply(parse_fault(await request.read())))
         except FaultError as error:
             return web.json_response({"error": str(error)}, status=400)
-
-
-async def _stream_lines(request: web.Request, lines: Iterator[bytes]) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-    await response.prepare(request)
-    while chunk := b"".join(islice(lines, _LINES_PER_WRITE)):
-        await response.write(chunk)
-        await asyncio.sleep(0)
-    await response.write_eof()
-    return response
