@@ -115,6 +115,10 @@ class SinkStateError(IngestdError):
     """A sink's file in the state directory cannot be used."""
 
 
+class MarketUnknown(IngestdError):
+    """A record's market has no name in the configured style, because the market is not known."""
+
+
 class SchemaError(IngestdError):
     """The database schema is not the one this program needs."""
 

@@ -47,6 +47,7 @@ PLACES: dict[str, str] = {
     "migrate.applied": "a migration has run, its row is not written",
     "migrate.recorded": "a migration is recorded, nothing is committed",
     "migrate.step": "a step of a long migration is done and recorded, the next has not begun",
+    "migrate.renamed": "the symbols of one part are renamed and that is recorded, the next has not begun",
 }
 
 # No I/O happens at these places, so the action `raise` is not allowed there.

@@ -36,6 +36,7 @@ from ingestd.standby.takeover import TakeoverGaps
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.retention import accepted_window
 from ingestd.storage.upkeep import Upkeep
+from ingestd.venues.market_names import KnownMarkets
 
 log = structlog.get_logger()
 
@@ -61,7 +62,8 @@ class Service:
         self.metrics, self.tasks = self.life.metrics, self.life.tasks
         self.request_stop = self.life.request_stop
         self.journal = Journal(config.instance.state_dir, config.journal, self.metrics)
-        self._live = build_live(LiveParts(config, self._instance, self.metrics, self._live_figures))
+        self.markets = KnownMarkets(lambda: self.feeds.markets(), has_feeds=True)
+        self._live = build_live(LiveParts(config, self._instance, self.metrics, self.markets, self._live_figures))
         self.streams = StreamState(config.instance.state_dir)
         window = accepted_window(config)
         live = [sink.put_all for sink in self._live]
@@ -73,7 +75,7 @@ class Service:
         self._upkeep: Upkeep | None = None
         self._backfill: Backfill | None = None
         if config.database is not None and config.instance.role == "all":
-            access = self._access = DatabaseAccess(config)
+            access = self._access = DatabaseAccess(config, self.markets)
             self._leadership = Leadership(access, self._instance, config.instance, self.metrics)
             self._upkeep = Upkeep(access, config, self.feeds.markets, self.metrics)
             if config.backfill.enabled:
@@ -155,6 +157,7 @@ class Service:
                 config=self.config,
                 instance=self._instance,
                 metrics=self.metrics,
+                known=self.markets,
                 cursor=cursor,
                 journal_ids=lambda: self.journal.journal_ids,
                 access=self._access,

@@ -25,6 +25,7 @@ from ingestd.sources.trading_events import EventTopics
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.retention import accepted_window
 from ingestd.storage.upkeep import Upkeep
+from ingestd.venues.market_names import KnownMarkets, Names
 
 log = structlog.get_logger()
 
@@ -41,11 +42,18 @@ class SinkService:
         self.life = Lifecycle(config, self.snapshot, self._show_gauges)
         self.metrics, self.tasks = self.life.metrics, self.life.tasks
         self.request_stop = self.life.request_stop
-        self._access = DatabaseAccess(config)
+        known = KnownMarkets()
+        self._access = DatabaseAccess(config, known)
         self._upkeep = Upkeep(self._access, config, list, self.metrics)
         # Here they keep only the cache of orders; the daemon with the feeds publishes market data.
-        self._live = build_live(LiveParts(config, config.instance.name, self.metrics, dict))
-        market = self.market = MarketStore(kafka.topic_prefix, accepted_window(config), self.metrics)
+        self._live = build_live(LiveParts(config, config.instance.name, self.metrics, known, dict))
+        market = self.market = MarketStore(
+            kafka.topic_prefix,
+            accepted_window(config),
+            self.metrics,
+            sent=Names(kafka.symbol_style, known),
+            stored=self._access.names,
+        )
         events = EventTopics(kafka.topic_prefix, self.metrics, self._live)
         self.readers = [
             build_reader(

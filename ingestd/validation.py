@@ -161,7 +161,7 @@ def storable_gap(gap: FeedGap) -> FeedGap:
     )
 
 
-def rejection(record: MarketRecord, table: str, reason: str) -> Rejected:
+def rejection(record: MarketRecord | FeedGap, table: str, reason: str) -> Rejected:
     """Build the row of `rejected_records` for a refused record; a very long record is truncated."""
     return Rejected(
         exchange=storable_text(record.exchange),

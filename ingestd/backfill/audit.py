@@ -140,7 +140,8 @@ async def record(db: Database, disagreement: Disagreement) -> bool:
     )
     of_venue = [Decimal(getattr(theirs, name)) for name in Minute._fields]
     of_us = ours or [None] * len(of_venue)
-    await db.execute(sql, theirs.exchange, theirs.symbol, start, disagreement.fields, *of_us, *of_venue)
+    name = db.names.name(theirs.exchange, theirs.symbol)
+    await db.execute(sql, theirs.exchange, name, start, disagreement.fields, *of_us, *of_venue)
     end, detail = start + timedelta(minutes=1), f"our candle differs from the venue's in {disagreement.fields}"
     return await gap_filling.report_gap(db, theirs.exchange, theirs.symbol, start, end, CANDLE_AUDIT, detail)
 
@@ -159,7 +160,7 @@ async def _our_minutes(db: Database, exchange: str, symbol: str, start: datetime
         "SELECT bucket_start, open, high, low, close, volume FROM candles_1m "
         "WHERE exchange = $1 AND symbol = $2 AND bucket_start >= $3 AND bucket_start < $4"
     )
-    rows = await db.fetch(sql, exchange, symbol, start, end)
+    rows = await db.fetch(sql, exchange, db.names.name(exchange, symbol), start, end)
     return {from_datetime(row["bucket_start"]): Minute(*(row[name] for name in Minute._fields)) for row in rows}
 
 
@@ -172,7 +173,8 @@ async def _known_gaps(
         "WHERE exchange = $1 AND symbol = $2 AND channel = 'trades' AND status <> 'filled' "
         "AND started_at < $4 AND coalesce(ended_at, 'infinity') > $3"
     )
-    return [(row["started_at"], row["ended_at"]) for row in await db.fetch(sql, exchange, symbol, start, end)]
+    rows = await db.fetch(sql, exchange, db.names.name(exchange, symbol), start, end)
+    return [(row["started_at"], row["ended_at"]) for row in rows]
 
 
 def _is_within(candle: Candle, gaps: Sequence[tuple[datetime, datetime]]) -> bool:

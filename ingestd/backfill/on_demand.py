@@ -313,7 +313,9 @@ class _Work:
         self._report.kept_out += kept_out
 
     async def _written(self, position: int, records: Sequence[Record]) -> Flush:
-        flush = prepare([Move(self._source, self._place.position, position, self._place.epoch)], records)
+        flush = prepare(
+            [Move(self._source, self._place.position, position, self._place.epoch)], records, self._db.names
+        )
         await write(self._db, flush)
         return flush
 

@@ -30,20 +30,27 @@ _ENGINES = click.Choice(["auto", "timescaledb", "postgres"])
 @click.option(
     "--engine", type=_ENGINES, default="auto", show_default=True, help="auto: TimescaleDB if the server offers it."
 )
+@click.option(
+    "--rename-symbols",
+    is_flag=True,
+    help="Convert stored symbols to database.symbol_style; stop every daemon before.",
+)
 @click.pass_context
-def migrate(context: click.Context, config_file: Path | None, dry_run: bool, engine: str) -> None:
+def migrate(context: click.Context, config_file: Path | None, dry_run: bool, engine: str, rename_symbols: bool) -> None:
     """Migrate the database to this version's schema and apply the configured policies."""
     context.obj = config_file
     if context.invoked_subcommand is not None:
-        if dry_run or engine != "auto":
-            raise click.UsageError(f"{context.invoked_subcommand} takes neither --dry-run nor --engine")
+        if dry_run or rename_symbols or engine != "auto":
+            raise click.UsageError(f"{context.invoked_subcommand} takes none of these options")
         return
     config = load_for_database(found(config_file))
     choice: EngineChoice = engine  # type: ignore[assignment] # click.Choice lets only these through
     if dry_run:
         say(_with_database(config, lambda db: migrations.plan(db, config, engine=choice)) or "-- nothing to do")
         return
-    done = _with_database(config, lambda db: migrations.migrate(db, config, engine=choice))
+    done = _with_database(
+        config, lambda db: migrations.migrate(db, config, engine=choice, rename_symbols=rename_symbols)
+    )
     say("\n".join(done) or "nothing to do: schema and policies are as configured")
 
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from ingestd.config.dsn import changed, shown
 from ingestd.config.secrets import why_doubtful
 from ingestd.config.section import MayHoldSecret, Section
-from ingestd.config.values import KAFKA_NAME, FilePath, Seconds, SizeBytes, read_password, read_secret
+from ingestd.config.values import KAFKA_NAME, FilePath, Seconds, SizeBytes, SymbolStyle, read_password, read_secret
 
 _BROKER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
 
@@ -44,6 +44,7 @@ class DatabaseConfig(Section):
     connect_timeout_s: Seconds = 5.0
     flush_timeout_s: Seconds = 15.0
     lock_timeout_s: Seconds = 5.0
+    symbol_style: SymbolStyle = "unified"
     direct_compress: bool = False
 
     @model_validator(mode="after")
@@ -71,6 +72,7 @@ class KafkaConfig(Section):
 
     bootstrap_servers: Annotated[list[Broker], Field(min_length=1), MayHoldSecret()] = ["localhost:9092"]
     topic_prefix: Annotated[str, Field(pattern=KAFKA_NAME)] = "wolfinch"
+    symbol_style: SymbolStyle = "unified"
     create_topics: bool = True
     partitions: Annotated[int, Field(ge=1, le=10_000)] = 6
     replication: Annotated[int, Field(ge=1, le=9)] = 1

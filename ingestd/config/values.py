@@ -6,7 +6,7 @@ import codecs
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -29,6 +29,9 @@ def parse_size_bytes(value: object) -> int:
         raise ValueError("write a size such as 10GiB or 64MiB")
     return int(float(match[1]) * _SIZE_UNITS[(match[2] or "B").lower()])
 
+
+SymbolStyle = Literal["unified", "compact", "dash", "venue"]
+"""Which of a market's names a sink stores or sends: BTC/USDT, BTCUSDT, BTC-USDT, or the venue's own."""
 
 SizeBytes = Annotated[int, BeforeValidator(parse_size_bytes), Field(gt=0)]
 Days = Annotated[int, Field(ge=0, le=36_500)]

@@ -5,6 +5,7 @@
     value    {"event_type": "TRADE", "timestamp": "2026-09-21T15:33:20.000001Z", "data": {every field by its name}}
     headers  ingestd-position               journal_id:position:index, increasing within a partition per journal
              ingestd-version                2; a change of fields raises it
+             ingestd-symbol                 the unified symbol, if `kafka.symbol_style` is another one
 
 Decimals are the exchange's own text, as JSON strings. Times are ISO 8601 in UTC with microseconds; one outside the
 years 1970 to 9999, which only a rejected record can have, is the integer number of microseconds since the epoch.
@@ -17,6 +18,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, TypeAlias, get_args, get_type_hints
 
 import msgspec
@@ -29,6 +31,7 @@ from ingestd.records import FeedGap, FieldRule, Record, Rejected, Tick, Trade, f
 VERSION = b"2"
 POSITION_HEADER = "ingestd-position"
 VERSION_HEADER = "ingestd-version"
+SYMBOL_HEADER = "ingestd-symbol"
 _LONGEST_POSITION = 1000
 _position = re.compile(rb"([!-9;-~]+):(0|[1-9][0-9]*):(0|[1-9][0-9]*)").fullmatch
 
@@ -65,15 +68,17 @@ def topics(prefix: str) -> dict[str, TopicKind]:
     return {topic_name(prefix, kind): kind for kind in TOPIC_KINDS}
 
 
-def key(record: Record) -> bytes:
+def key(record: Record, symbol: str | None = None) -> bytes:
     """The message key. One symbol of one exchange always goes to the same partition."""
-    return f"{record.exchange}:{record.symbol}".encode()
+    return f"{record.exchange}:{record.symbol if symbol is None else symbol}".encode()
 
 
-def encode(record: Record) -> bytes:
-    """The message value."""
+def encode(record: Record, symbol: str | None = None) -> bytes:
+    """The message value, in which the market is called `symbol`; None: as in the record."""
     wire = _WIRES[type(record)]
     values = list(msgspec.structs.astuple(record))
+    if symbol is not None:
+        values[_SYMBOL_INDEX] = symbol
     for index in wire.times:
         if values[index] is not None:
             values[index] = _iso(values[index])
@@ -83,10 +88,10 @@ def encode(record: Record) -> bytes:
     return _encoder.encode(wire.event(timestamp, wire.data(*values)))
 
 
-def encoder_of(record: Record) -> Callable[[Any], bytes]:
+def encoder_of(record: Record, symbol: str | None = None) -> Callable[[Any], bytes]:
     """`encode`, at half the cost, for the records of this one's type, exchange and symbol only."""
-    make = _ENCODERS.get(type(record))
-    return encode if make is None else make(record.exchange, record.symbol)
+    make, name = _ENCODERS.get(type(record)), record.symbol if symbol is None else symbol
+    return partial(encode, symbol=name) if make is None else make(record.exchange, name)
 
 
 def _trade_encoder(exchange: str, symbol: str) -> Callable[[Trade], bytes]:
@@ -98,11 +103,11 @@ def _trade_encoder(exchange: str, symbol: str) -> Callable[[Trade], bytes]:
         side = _SIDES.get(record.side)
         texts = f"{trade_id}{price}{quantity}"
         if side is None or not texts.isprintable() or '"' in texts or "\\" in texts:
-            return encode(record)  # a text needs escaping
+            return encode(record, symbol)  # a text needs escaping
         if record.kind is not None or not record.in_candles or record.unit is not None:
-            return encode(record)
+            return encode(record, symbol)
         if not (0 <= at < _NEWEST_ISO_US and 0 <= received_at < _NEWEST_ISO_US):
-            return encode(record)
+            return encode(record, symbol)
         time = iso_text(at)
         return (
             f'{begin}{time}{middle}{time}","received_at":"{iso_text(received_at)}","trade_id":"{trade_id}","seq":'
@@ -121,11 +126,11 @@ def _tick_encoder(exchange: str, symbol: str) -> Callable[[Tick], bytes]:
         bid, bid_volume, ask, ask_volume = record.bid_price, record.bid_volume, record.ask_price, record.ask_volume
         texts = f"{bid}{bid_volume}{ask}{ask_volume}"
         if not texts.isprintable() or '"' in texts or "\\" in texts:
-            return encode(record)
+            return encode(record, symbol)
         if bid is None or bid_volume is None or ask is None or ask_volume is None:
-            return encode(record)
+            return encode(record, symbol)
         if not (0 <= at < _NEWEST_ISO_US and 0 <= received_at < _NEWEST_ISO_US):
-            return encode(record)
+            return encode(record, symbol)
         time = iso_text(at)
         return (
             f'{begin}{time}{middle}{time}","received_at":"{iso_text(received_at)}","bid_price":"{bid}","bid_volume":"'
@@ -258,5 +263,6 @@ _encoder = msgspec.json.Encoder()
 _WIRES: dict[type, _Wire] = {record: _wire(record) for record in _KIND_OF}
 _WIRE_OF_KIND: dict[TopicKind, _Wire] = {kind: _WIRES[record] for record, kind in _KIND_OF.items()}
 _TIME_INDEX = Tick.__struct_fields__.index("time")
+_SYMBOL_INDEX = Tick.__struct_fields__.index("symbol")
 _RECEIVED_INDEX = Tick.__struct_fields__.index("received_at")
 _ENCODERS: dict[type, Callable[[str, str], Callable[[Any], bytes]]] = {Trade: _trade_encoder, Tick: _tick_encoder}

@@ -18,6 +18,7 @@ from ingestd.sinks.table import SINKS, SinkKind, configured
 from ingestd.status import SinkStatus
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.leases import Title
+from ingestd.venues.market_names import KnownMarkets
 
 
 class Sink(Protocol):
@@ -63,11 +64,13 @@ class LiveSink(Sink, OrderCache, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LiveParts:
-    """The parts that a live sink is built from. `own_metrics` returns metrics of the daemon that it may publish."""
+    """The parts that a live sink is built from. `known`: the markets whose names the daemon knows. `own_metrics`
+    returns metrics of the daemon that it may publish."""
 
     config: Config
     instance: str
     metrics: Metrics
+    known: KnownMarkets
     own_metrics: Callable[[], Mapping[str, float]]
 
 
@@ -79,6 +82,7 @@ class DurableParts:
     config: Config
     instance: str
     metrics: Metrics
+    known: KnownMarkets
     cursor: Cursor
     journal_ids: Callable[[], list[str]]
     access: DatabaseAccess | None

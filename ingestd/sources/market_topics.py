@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import structlog
 
 from ingestd.channels import ROWS
@@ -24,6 +25,7 @@ from ingestd.storage.database import Database
 from ingestd.storage.writer.positions import Mark, Move
 from ingestd.storage.writer.writer import prepare, write
 from ingestd.validation import OLDEST_TIME_US, TimeWindow, as_short_json, is_name, rejection_reason, storable_text
+from ingestd.venues.market_names import Names
 
 log = structlog.get_logger()
 
@@ -44,7 +46,11 @@ class MarketStore:
     name = "market"
     uses_marks = True
 
-    def __init__(self, prefix: str, time_window: Callable[[int], TimeWindow], metrics: Metrics) -> None:
+    def __init__(
+        self, prefix: str, time_window: Callable[[int], TimeWindow], metrics: Metrics, *, sent: Names, stored: Names
+    ) -> None:
+        """`sent`, `stored`: the styles in which messages and tables hold symbols."""
+        self._sent, self._stored = sent, stored
         self._kinds = envelope.topics(prefix)
         self._time_window = time_window
         self._metrics = metrics
@@ -65,7 +71,7 @@ class MarketStore:
         table, channel = _TABLES[kind], _REJECTIONS if kind == "rejected" else kind
         part, place = (message.topic, message.partition), journal_place(message)
         try:
-            record = envelope.decode(kind, message.value or b"")
+            record = self._unified(envelope.decode(kind, message.value or b""), message)
             reason = unfit(record, window)
             if reason is None:
                 if self.rejections:
@@ -79,9 +85,24 @@ class MarketStore:
             self.rejections.reject(_all_of(message, channel), content.reason)
             return Item(part, message.offset, channel, "", content, content.reason, place)
 
+    def _unified(self, record: Record, message: Message) -> Record:
+        """The record with the unified symbol: that of the message's header, else the one that its name stands for."""
+        if isinstance(record, Rejected):
+            return record
+        said = next((value for name, value in message.headers if name == envelope.SYMBOL_HEADER and value), None)
+        name, symbol = (
+            record.symbol,
+            self._sent.symbol(record.exchange, record.symbol) if said is None else said.decode(),
+        )
+        if symbol == name:
+            return record
+        if self._sent.style == "venue" and is_name(record.exchange) and is_name(name) and is_name(symbol):
+            self._sent.known.learn(record.exchange, symbol, name)
+        return msgspec.structs.replace(record, symbol=symbol)
+
     def prepare(self, items: Sequence[Item], moves: Sequence[Move], marks: Mapping[str, Mark | None]) -> MarketFlush:
         """Prepare one transaction of `storage.writer`."""
-        return MarketFlush(self.name, items, moves, marks, self._metrics)
+        return MarketFlush(self.name, items, moves, marks, self._metrics, self._stored)
 
     def taken_over(self) -> None:
         """Do nothing: this store remembers nothing."""
@@ -97,11 +118,12 @@ class MarketFlush:
         moves: Sequence[Move],
         marks: Mapping[str, Mark | None],
         metrics: Metrics,
+        names: Names,
     ) -> None:
         self._sink = sink
         self._items = items
         self._metrics = metrics
-        self._flush = prepare(moves, [item.content for item in items], marks=marks, origin=self._origin)
+        self._flush = prepare(moves, [item.content for item in items], names, marks=marks, origin=self._origin)
 
     async def write(self, database: Database) -> None:
         await write(database, self._flush)

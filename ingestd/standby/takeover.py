@@ -107,13 +107,16 @@ async def _last_stored(
 ) -> dict[str, int]:
     """The exchange's time of each symbol's newest row before `before`, in microseconds since the epoch. Symbols without
     a row in two days are left out."""
+    names = database.names
     rows = await database.fetch(
         f"SELECT wanted.symbol, (SELECT max(time) FROM {ROW_OF[channel].table} AS stored "  # noqa: S608 # a constant
         "WHERE stored.exchange = $1 AND stored.symbol = wanted.symbol AND time < $3 AND time > $4) AS last "
         "FROM unnest($2::text[]) AS wanted (symbol)",
         exchange,
-        list(symbols),
+        [names.name(exchange, symbol) for symbol in symbols if names.has(exchange, symbol)],
         to_datetime(before),
         to_datetime(before - _LOOK_BACK_US),
     )
-    return {row["symbol"]: from_datetime(row["last"]) for row in rows if row["last"] is not None}
+    return {
+        names.symbol(exchange, row["symbol"]): from_datetime(row["last"]) for row in rows if row["last"] is not None
+    }

@@ -9,10 +9,12 @@ import structlog
 from ingestd import files
 from ingestd.config.models import Config
 from ingestd.errors import ConfigError, ConnectionLost, DatabaseError, Problem
+from ingestd.storage import symbol_style
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
 from ingestd.storage.migrate import check_schema
 from ingestd.storage.rights import missing_grants
+from ingestd.venues.market_names import KnownMarkets, Names
 
 log = structlog.get_logger()
 
@@ -24,16 +26,27 @@ _MISTAKES = ("28", "3D", "42")  # SQLSTATE classes: wrong role or password, wron
 class DatabaseAccess:
     """Opens connections as configured; reads the password file each time, since passwords are rotated."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, known: KnownMarkets | None = None) -> None:
+        """`known`: the markets that the daemon knows of; None: those of the table `symbols` alone."""
         if config.database is None:
             raise ConfigError([Problem("database", "is missing", hint="add [database] with a dsn")])
         self._config = config.database
+        self.names = Names(config.database.symbol_style, known)
         self._instance = config.instance.name
         self._role = config.instance.role
 
     async def connect_bounded(self) -> Database:
-        """Open a connection on which every call ends within `database.flush_timeout_s`."""
-        return await self.connect(call_timeout_s=self._config.flush_timeout_s)
+        """Open a connection on which every call ends within `database.flush_timeout_s`.
+
+        Raises SchemaError if the tables hold symbols in another style than is configured.
+        """
+        database = await self.connect(call_timeout_s=self._config.flush_timeout_s)
+        try:
+            await symbol_style.require(database)
+        except BaseException:
+            database.terminate()
+            raise
+        return database
 
     async def connect(self, *, call_timeout_s: float | None) -> Database:
         """Open a connection on which every call ends within `call_timeout_s`; None: no limit."""
@@ -44,6 +57,7 @@ class DatabaseAccess:
             connect_timeout_s=self._config.connect_timeout_s,
             lock_timeout_s=self._config.lock_timeout_s,
             call_timeout_s=call_timeout_s,
+            names=self.names,
         )
 
     async def look(self, state_dir: Path) -> Engine | None:

@@ -20,6 +20,7 @@ from ingestd.errors import ConnectionLost, DatabaseError, IngestdError
 from ingestd.storage import refusals, session_settings
 from ingestd.storage.dialling import NO_ANSWER, first_line, first_that_serves
 from ingestd.storage.dsn import Target, describe_target
+from ingestd.venues.market_names import Names
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -37,13 +38,21 @@ class Database:
     """
 
     def __init__(
-        self, connection: Any, target: Target, *, lock_timeout_s: float | None, call_timeout_s: float | None
+        self,
+        connection: Any,
+        target: Target,
+        *,
+        lock_timeout_s: float | None,
+        call_timeout_s: float | None,
+        names: Names | None = None,
     ) -> None:
         self._connection = connection
         self._call_timeout_s = call_timeout_s
         self._lock_timeout_s = lock_timeout_s
         self.target = target
         """Where this connection goes, for messages (without the password)."""
+        self.names = Names() if names is None else names
+        """Translates unified symbols to the names that the tables hold, and back."""
         self.extension_schema = session_settings.SCHEMA  # where TimescaleDB's functions are, once `detect` has asked
 
     @classmethod
@@ -56,6 +65,7 @@ class Database:
         connect_timeout_s: float = 5.0,
         lock_timeout_s: float | None = 5.0,
         call_timeout_s: float | None = None,
+        names: Names | None = None,
     ) -> Self:
         """Open a connection to the first server of the DSN that serves.
 
@@ -63,13 +73,16 @@ class Database:
         `connect_timeout_s`, or the DSN's own limit, holds for each address of each server.
         `lock_timeout_s` holds inside `transaction()`; None: no limit, whatever the server's setting is.
         `call_timeout_s` bounds every call, on this side; None: no limit.
+        `names` belong to the style in which the tables hold symbols; None: unified symbols.
         Raises ConfigError for a DSN that cannot be understood, ConnectionLost when nothing answers, DatabaseError
         when the server refuses (password, database, too many connections).
         """
         target = describe_target(dsn, dsn_from)
         name = target.application_name or application_name
         connection, place = await first_that_serves(target, name, target.timeout_s or connect_timeout_s)
-        return cls(connection, target.at(place), lock_timeout_s=lock_timeout_s, call_timeout_s=call_timeout_s)
+        return cls(
+            connection, target.at(place), lock_timeout_s=lock_timeout_s, call_timeout_s=call_timeout_s, names=names
+        )
 
     @property
     def is_closed(self) -> bool:

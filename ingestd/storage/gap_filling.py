@@ -50,7 +50,8 @@ async def due_gaps(
         "WHERE status = 'closed' AND ended_at IS NOT NULL AND exchange = ANY($1::text[]) AND channel = ANY($2::text[]) "
         "AND id <> ALL($3::bigint[]) ORDER BY started_at DESC, id DESC LIMIT $4"
     )
-    return [Gap(**row) for row in await db.fetch(sql, list(exchanges), list(channels), list(but), limit)]
+    rows = await db.fetch(sql, list(exchanges), list(channels), list(but), limit)
+    return [Gap(**{**row, "symbol": db.names.symbol(row["exchange"], row["symbol"])}) for row in rows]
 
 
 async def trades_before(db: Database, gap: Gap) -> list[StoredTrade]:
@@ -103,7 +104,7 @@ async def stored_times(
         f"SELECT time FROM {ROW_OF[channel].table} "  # noqa: S608 - our own names
         "WHERE exchange = $1 AND symbol = $2 AND time >= $3 AND time <= $4"
     )
-    args = [exchange, symbol, to_datetime(first_us), to_datetime(last_us)]
+    args = [exchange, db.names.name(exchange, symbol), to_datetime(first_us), to_datetime(last_us)]
     if channel == "candles":
         sql += " AND timeframe = $5"
         args.append(timeframe)
@@ -126,7 +127,7 @@ async def recovered_trades(
     first_us, last = min(trade.time for trade in before), max(after, key=lambda trade: (trade.time, trade.seq))
     edges = to_datetime(first_us), to_datetime(last.time), last.seq
     ids = [trade.trade_id for trade in after]
-    row = await db.fetchrow(sql, gap.exchange, gap.symbol, *edges, gap.ended_at, ids)
+    row = await db.fetchrow(sql, gap.exchange, db.names.name(gap.exchange, gap.symbol), *edges, gap.ended_at, ids)
     assert row is not None
     return row["rows"], row["first"], row["last"]
 
@@ -146,7 +147,8 @@ async def report_gap(
         "INSERT INTO feed_gaps (exchange, symbol, channel, started_at, ended_at, cause, status, detail) "
         "VALUES ($1, $2, 'trades', $3, $4, $5, 'closed', $6) ON CONFLICT DO NOTHING"
     )
-    return await db.execute(sql, exchange, symbol, started_at, ended_at, cause, detail) > 0
+    name = db.names.name(exchange, symbol)
+    return await db.execute(sql, exchange, name, started_at, ended_at, cause, detail) > 0
 
 
 async def pause_venue(db: Database, exchange: str, until_us: int, reason: str) -> None:
@@ -164,8 +166,8 @@ async def paused_until_us(db: Database, exchange: str) -> int:
     return 0 if until is None else from_datetime(until)
 
 
-async def _trades(db: Database, where: str, *args: object) -> list[StoredTrade]:
-    """The trades of exchange `$1` and symbol `$2` that `where` chooses."""
+async def _trades(db: Database, where: str, exchange: str, symbol: str, *args: object) -> list[StoredTrade]:
+    """The trades of one market that `where` chooses: exchange `$1`, symbol `$2`, and `args` from `$3` on."""
     sql = "SELECT trade_id, time, seq, price::text, quantity::text FROM trades WHERE exchange = $1 AND symbol = $2 AND "
-    rows = await db.fetch(sql + where, *args)
+    rows = await db.fetch(sql + where, exchange, db.names.name(exchange, symbol), *args)
     return [StoredTrade(**{**row, "time": from_datetime(row["time"])}) for row in rows]

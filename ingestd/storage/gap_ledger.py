@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 
 from ingestd.channels import TABLE_OF
 from ingestd.storage.database import Database
+from ingestd.venues.all import FACTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +31,7 @@ class GapRow:
 
 @dataclass(frozen=True, slots=True)
 class GapChoice:
-    """Which gaps to list; None: all. `since`: only gaps that had not ended by then.
-
-    The fields are the parameters $1 to $4 of the queries, in this order.
-    """
+    """Which gaps to list; None: all. `since`: only gaps that had not ended by then."""
 
     open_only: bool = False
     exchange: str | None = None
@@ -43,7 +41,8 @@ class GapChoice:
 
 _CHOSEN = (
     "FROM feed_gaps WHERE ($1 IS FALSE OR status = 'open') AND ($2::text IS NULL OR exchange = $2) "
-    "AND ($3::text IS NULL OR symbol = $3) AND ($4::timestamptz IS NULL OR coalesce(ended_at, 'infinity') >= $4)"
+    "AND ($3::text[] IS NULL OR exchange || ' ' || symbol = ANY ($3)) "
+    "AND ($4::timestamptz IS NULL OR coalesce(ended_at, 'infinity') >= $4)"
 )
 _COLUMNS = "exchange, symbol, channel, started_at, ended_at, cause, status, recovered_rows, detail"
 
@@ -51,21 +50,24 @@ _COLUMNS = "exchange, symbol, channel, started_at, ended_at, cause, status, reco
 async def list_gaps(db: Database, choice: GapChoice, limit: int) -> list[GapRow]:
     """The newest of the chosen gaps, at most `limit`, newest first."""
     rows = await db.fetch(
-        f"SELECT {_COLUMNS} {_CHOSEN} ORDER BY started_at DESC, id DESC LIMIT $5", *astuple(choice), limit
+        f"SELECT {_COLUMNS} {_CHOSEN} ORDER BY started_at DESC, id DESC LIMIT $5", *await _parameters(db, choice), limit
     )
-    return [GapRow(**row) for row in rows]
+    return [GapRow(**{**row, "symbol": db.names.symbol(row["exchange"], row["symbol"])}) for row in rows]
 
 
 async def count_gaps(db: Database, choice: GapChoice) -> dict[str, int]:
     """The number of all chosen gaps, by status."""
     sql = f"SELECT status, count(*) AS n {_CHOSEN} GROUP BY status ORDER BY status"
-    return {str(row["status"]): int(row["n"]) for row in await db.fetch(sql, *astuple(choice))}
+    return {str(row["status"]): int(row["n"]) for row in await db.fetch(sql, *await _parameters(db, choice))}
 
 
 async def known_streams(db: Database) -> set[tuple[str, str]]:
     """Every (exchange, symbol) that has a row in `symbols` or `feed_gaps`."""
-    rows = await db.fetch("SELECT exchange, symbol FROM symbols UNION SELECT exchange, symbol FROM feed_gaps")
-    return {(row["exchange"], row["symbol"]) for row in rows}
+    listed = await db.fetch("SELECT exchange, symbol FROM symbols")
+    missed = await db.fetch("SELECT DISTINCT exchange, symbol FROM feed_gaps")
+    return {(row["exchange"], row["symbol"]) for row in listed} | {
+        (row["exchange"], db.names.symbol(row["exchange"], row["symbol"])) for row in missed
+    }
 
 
 async def has_data(db: Database, exchange: str | None, symbol: str | None) -> bool:
@@ -73,6 +75,22 @@ async def has_data(db: Database, exchange: str | None, symbol: str | None) -> bo
 
     The table `symbols` does not tell: it is empty if data came without feeds.
     """
-    chosen = "($1::text IS NULL OR exchange = $1) AND ($2::text IS NULL OR symbol = $2)"
+    chosen = "($1::text IS NULL OR exchange = $1) AND ($2::text[] IS NULL OR symbol = ANY ($2))"
     some = " OR ".join(f"EXISTS (SELECT FROM {table} WHERE {chosen})" for table in TABLE_OF.values())
-    return bool(await db.fetchval(f"SELECT {some}", exchange, symbol))
+    names = None if symbol is None else list({name for _, name in await _stored(db, exchange, symbol)})
+    return bool(await db.fetchval(f"SELECT {some}", exchange, names))
+
+
+async def _parameters(db: Database, choice: GapChoice) -> tuple[object, ...]:
+    """The parameters $1 to $4 of `_CHOSEN`."""
+    streams = None if choice.symbol is None else await _stored(db, choice.exchange, choice.symbol)
+    named = None if streams is None else [f"{exchange} {name}" for exchange, name in streams]
+    return choice.open_only, choice.exchange, named, choice.since
+
+
+async def _stored(db: Database, exchange: str | None, symbol: str) -> list[tuple[str, str]]:
+    """The exchange and the stored name of each market that this unified symbol may mean; of every exchange if None."""
+    exchanges = {exchange} if exchange is not None else set(FACTS)
+    if exchange is None:
+        exchanges |= {row["exchange"] for row in await db.fetch("SELECT DISTINCT exchange FROM feed_gaps")}
+    return [(each, db.names.name(each, symbol)) for each in exchanges if db.names.has(each, symbol)]

@@ -15,7 +15,7 @@ import ingestd
 from ingestd.config.models import Config
 from ingestd.errors import DatabaseError, SchemaError
 from ingestd.failpoints import passing
-from ingestd.storage import candle_rebuild, migration_steps, migrations, policies
+from ingestd.storage import candle_rebuild, migration_steps, migrations, policies, symbol_rename, symbol_style
 from ingestd.storage import engine as engines
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine, EngineChoice
@@ -46,12 +46,18 @@ class MigrationStatus:
 
 
 async def migrate(
-    db: Database, config: Config, *, engine: EngineChoice = "auto", lock_timeout_s: float = 10.0
+    db: Database,
+    config: Config,
+    *,
+    engine: EngineChoice = "auto",
+    rename_symbols: bool = False,
+    lock_timeout_s: float = 10.0,
 ) -> list[str]:
     """Apply what is missing and converge the policies. Return one line for each thing done.
 
-    Raises SchemaError if the database contradicts the files, if another program holds the lock for longer than
-    `lock_timeout_s`, or if the chosen engine is not available.
+    `rename_symbols`: convert the stored symbols to the configured style. Raises SchemaError if the database contradicts
+    the files or the style, if another program holds the lock for longer than `lock_timeout_s`, or if the chosen engine
+    is not available.
     """
     done: list[str] = []
     found = await _settle_engine(db, engine, done, lock_timeout_s)
@@ -71,6 +77,11 @@ async def migrate(
                 await _record(db, migration, found)
                 passing("migrate.recorded")
                 done.append(f"applied {migration}")
+    async with locked(db, lock_timeout_s):
+        await symbol_style.record_first(db)
+    if rename_symbols:
+        done += await symbol_rename.rename(db, lock_timeout_s=lock_timeout_s)
+    await symbol_style.require(db)
     async with locked(db, lock_timeout_s):
         done += await policies.converge(db, found, config)
     return done
@@ -140,6 +151,7 @@ async def check_schema(db: Database) -> Engine:
     if waiting:
         names = ", ".join(str(migration) for migration in waiting)
         raise SchemaError(f"{db.target}: the schema lacks {names}: run `ingestd migrate -c FILE`")
+    await symbol_style.require(db)
     return engine
 
 

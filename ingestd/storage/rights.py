@@ -29,6 +29,7 @@ _ALWAYS: Mapping[str, str] = {
     "completed_trades": _CHANGE,
     "audit.trade_logs": _CHANGE,
     "ingestd_migrations": _READ,
+    "ingestd_settings": _READ,
 }
 _CANDLES = (*(level.relation for level in LEVELS), TICK_HOURS.relation)
 _MARKS = ("candles_marks", "ohlcv_1h_marks")

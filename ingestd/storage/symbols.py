@@ -11,11 +11,30 @@ from ingestd.errors import DatabaseError
 from ingestd.status import MarketInfo
 from ingestd.storage.database import Database
 from ingestd.storage.migrations import read_sql
-from ingestd.venues.symbol_names import compact_symbol, dash_symbol
+from ingestd.venues.symbol_names import compact_symbol, dash_symbol, venue_symbol
 
 log = structlog.get_logger()
 
 _OF_THE_ROW = ("22", "23", "54")  # SQLSTATE classes of errors about a row's values, which stay the same at each attempt
+
+
+async def store_lists(db: Database, markets: Sequence[MarketInfo]) -> int:
+    """Store the venues' whole lists of markets; what they no longer list becomes `deprecated`. Return how many rows
+    changed."""
+    columns = [
+        [market.exchange for market in markets],
+        [market.symbol for market in markets],
+        [_venue_name(market) for market in markets],
+        [market.type for market in markets],
+        [market.linear for market in markets],
+    ]
+    return await db.execute(read_sql("queries/deprecate_symbols.sql"), *columns) + await upsert_symbols(db, markets)
+
+
+async def load_names(db: Database) -> None:
+    """Let the connection's translator know the venues' own names that the table holds."""
+    for row in await db.fetch("SELECT exchange, symbol, venue_name FROM symbols WHERE venue_name IS NOT NULL"):
+        db.names.known.learn(row["exchange"], row["symbol"], row["venue_name"])
 
 
 async def upsert_symbols(db: Database, rows: Iterable[MarketInfo]) -> int:
@@ -72,6 +91,7 @@ def columns_of(market: MarketInfo) -> tuple[object, ...]:
         market.market_id,
         compact_symbol(market.exchange, market.symbol),
         dash_symbol(market.exchange, market.symbol),
+        _venue_name(market),
         market.base,
         market.quote,
         market.type,
@@ -85,6 +105,10 @@ def columns_of(market: MarketInfo) -> tuple[object, ...]:
         market.quantity_unit,
         market.open_interest_unit,
     )
+
+
+def _venue_name(market: MarketInfo) -> str:
+    return venue_symbol(market.exchange, market.symbol, market.market_id)
 
 
 def _number(text: str | None) -> Decimal | None:

@@ -138,7 +138,7 @@ class Upkeep:
             return True
         if not self._is_due("markets", _MARKETS_AGAIN_S):
             return False
-        await symbols.upsert_symbols(database, markets)
+        await symbols.store_lists(database, markets)
         self._stored_markets = markets
         del self._due_s["markets"]
         return True

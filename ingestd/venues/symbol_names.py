@@ -1,7 +1,9 @@
-"""A market's other two names, beside the unified symbol: `BTCUSDT` (compact) and `BTC-USDT` (dash).
+"""A market's other names, beside the unified symbol: `BTCUSDT` (compact), `BTC-USDT` (dash), and the venue's own.
 
-A name depends only on the unified symbol and on whether the venue trades spot. It does not depend on other markets, so
-a new listing renames nothing. Two markets of a venue never share a name.
+A name depends only on the market itself and on whether the venue trades spot. It does not depend on other markets, so
+a new listing renames nothing. Two markets of a venue never share a compact or a dash name, and each can be read back.
+
+Databases hold these names. So a change of the rules or of the tables here would rename what is stored.
 
 | market | unified | compact | dash |
 |---|---|---|---|
@@ -16,7 +18,10 @@ a new listing renames nothing. Two markets of a venue never share a name.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection
+from typing import Literal
+from urllib.parse import unquote
 
 from ingestd.venues.all import FACTS
 
@@ -34,6 +39,11 @@ _QUOTES = frozenset({
     "ADA", "BCH", "BGB", "BNB", "BNT", "BTC", "CRO", "DOGE", "DOT", "ETH", "FTT", "GT", "HT", "KCS", "LINK",
     "LTC", "MATIC", "MX", "NEO", "OKB", "SOL", "TRX", "XBT", "XLM", "XMR", "XRP",
 })  # fmt: skip
+
+# What follows base and quote in a compact or dash name: `.P`, `.BTC`, `.BTC.P` or `@spot`, then the dates.
+_REST = r"(@spot|(?:\.[^.@-]+){0,2})(?:-(.+))?"
+_COMPACT = re.compile(r"([^.@-]+)" + _REST, re.DOTALL).fullmatch
+_DASH = re.compile(r"([^.@-]+-[^.@-]+)" + _REST, re.DOTALL).fullmatch
 
 _MAJORS = frozenset({
     "ADA", "AVAX", "BCH", "BNB", "BTC", "DOGE", "DOT", "ETC", "ETH", "LINK", "LTC", "MATIC", "SOL", "TRX", "USDC",
@@ -58,6 +68,39 @@ def dash_symbol(exchange: str, symbol: str) -> str:
         return _unreadable(symbol)
     base, quote, rest = terms
     return f"{base}-{quote}{rest}"
+
+
+def venue_symbol(exchange: str, symbol: str, market_id: str) -> str:
+    """The venue's own name of a market: its id, with the ending of the compact name if a spot market may have that id.
+
+    Binance and others call both the spot market and the perpetual `BTCUSDT`; the perpetual is `BTCUSDT.P` here.
+    """
+    terms = _terms(exchange, symbol)
+    if terms is None or ":" not in symbol:
+        return market_id
+    base, quote, rest = terms
+    return market_id + rest if _bare(market_id) == _bare(base + quote) else market_id
+
+
+def unified_symbol(exchange: str, name: str, style: Literal["compact", "dash"]) -> str | None:
+    """The unified symbol of the market that has this compact or dash name; None if no market can have it."""
+    if name.startswith("."):
+        return unquote(name[1:])
+    if (parts := (_DASH if style == "dash" else _COMPACT)(name)) is None:
+        return None
+    pair, rest, dates = parts.groups()
+    base, separator, quote = pair.partition("-" if style == "dash" else "_")
+    if not separator:
+        base, quote = _read(exchange, pair)
+    spot = f"{_decoded(base)}/{_decoded(quote)}"
+    is_perpetual = dates is None
+    if exchange not in CONTRACTS_ONLY:
+        if is_perpetual and not rest:
+            return spot
+        rest = rest.removesuffix(".P") if is_perpetual else rest
+    elif rest == "@spot":
+        return spot
+    return f"{spot}:{_decoded(rest.removeprefix('.') or quote)}" + ("" if is_perpetual else f"-{unquote(dates)}")
 
 
 def unified_guess(name: str) -> str:
@@ -101,6 +144,11 @@ def _read(exchange: str, name: str) -> tuple[str, str]:
 def _code(currency: str) -> str:
     """A currency's code, with characters escaped that separate parts of a name or key, or belong to patterns."""
     return "".join("~" if character == "-" else _escaped(character) for character in currency)
+
+
+def _decoded(code: str) -> str:
+    """The currency that `_code` has written."""
+    return unquote(code.replace("~", "-"))
 
 
 def _escaped(text: str, kept: str = "") -> str:

@@ -47,7 +47,6 @@ from ingestd.records import FeedGap, MarketRecord, Record, decode_batch, encode_
 from ingestd.sources.marks import journal_place
 from ingestd.status import StreamStatus
 from ingestd.storage.symbols import columns_of
-from ingestd.storage.writer import copy_text
 from ingestd.venues.all import facts_of
 from ingestd.venues.messages import BookChange, FrameNumber, Notice
 from tests.fuzz.book_history import VENUES as BOOK_HISTORIES
@@ -60,7 +59,7 @@ from tests.support import libpq
 from tests.support.batches import old_message, pack, sound
 from tests.support.documented_frames import DOCUMENTED, documented
 from tests.support.list_venue import SPOT_ONLY
-from tests.support.records import NOW_US, book, tick, trade
+from tests.support.records import NOW_US, book, copy_lines, tick, trade
 from tests.support.topics import position_header
 from tests.unit.feeds.doubles import market
 
@@ -117,7 +116,7 @@ def _check_storable(record: MarketRecord | FeedGap) -> None:
     reason = validation.rejection_reason(record, window)
     kept: Record = record if reason is None else validation.rejection(record, TABLE_OF[type(record)], reason)
     assert decode_batch(encode_batch([kept])) == [kept]
-    (line,) = copy_text.lines([kept])
+    (line,) = copy_lines([kept])
     assert line.count("\n") == 1
     line.encode()
 

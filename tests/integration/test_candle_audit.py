@@ -20,6 +20,7 @@ from ingestd.records import Candle, Funding, MarketRecord, OpenInterest, Trade
 from ingestd.storage import engine, gap_filling, rollups
 from ingestd.storage.database import Database
 from ingestd.storage.writer.writer import prepare, write
+from ingestd.venues.market_names import Names
 from ingestd.venues.trades import Ids, Paging, Series
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import trade
@@ -95,7 +96,7 @@ class Sink:
 
 
 async def store(db: Database, records: Sequence[MarketRecord]) -> None:
-    await write(db, prepare([], list(records)))
+    await write(db, prepare([], list(records), Names()))
     await rollups.refresh(db, await engine.detect(db))
 
 

@@ -17,6 +17,7 @@ from ingestd.sources.market_topics import MarketStore
 from ingestd.sources.reader import TopicReader, build_reader
 from ingestd.storage.database import Database
 from ingestd.validation import TimeWindow
+from ingestd.venues.market_names import Names
 from tests.support.topics import headers_of, topic_of
 
 MakeStore = Callable[[KafkaConfig, Metrics], Store]
@@ -24,7 +25,7 @@ MakeStore = Callable[[KafkaConfig, Metrics], Store]
 
 def market_store(config: KafkaConfig, metrics: Metrics) -> Store:
     """Accepts records of any time."""
-    return MarketStore(config.topic_prefix, lambda _now: TimeWindow({}, 10**16), metrics)
+    return MarketStore(config.topic_prefix, lambda _now: TimeWindow({}, 10**16), metrics, sent=Names(), stored=Names())
 
 
 class Member:

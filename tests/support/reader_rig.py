@@ -17,6 +17,7 @@ from ingestd.sources.reader import TopicReader
 from ingestd.sources.trading_events import EventTopics
 from ingestd.storage.database import Database
 from ingestd.validation import TimeWindow
+from ingestd.venues.market_names import Names
 from tests.support.topic_log import MemoryConsumer, TopicLog
 
 
@@ -36,7 +37,9 @@ class Topics:
         if events:
             self.store = EventTopics("wolfinch", self.metrics)
         else:
-            self.store = MarketStore("wolfinch", lambda _now: TimeWindow({}, 10**16), self.metrics)
+            self.store = MarketStore(
+                "wolfinch", lambda _now: TimeWindow({}, 10**16), self.metrics, sent=Names(), stored=Names()
+            )
         limits = ReaderLimits(flush_s=0.002, max_records=5000, session_timeout_s=1, stalled_after_s=5)
         self.reader = TopicReader(self.store, self._consumer, self._connect, "wolfinch", limits, self.metrics)
         task = asyncio.create_task(self.reader.run())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 
 from hypothesis import strategies as st
@@ -14,9 +15,11 @@ from ingestd.records import (
     MarketRecord,
     MarkPrice,
     OpenInterest,
+    Record,
     Tick,
     Trade,
 )
+from ingestd.storage.writer import copy_text
 
 NOW_US = 1_790_000_000_000_000  # 2026-09-21T15:33:20Z
 
@@ -158,3 +161,8 @@ def mark_prices() -> st.SearchStrategy[MarkPrice]:
 def market_records() -> st.SearchStrategy[MarketRecord]:
     """Any record a feed may hand over, valid."""
     return st.one_of(trades(), ticks(), books(), open_interests(), fundings(), candles(), liquidations(), mark_prices())
+
+
+def copy_lines(records: Sequence[Record]) -> list[str]:
+    """Records of one kind as COPY lines with unified symbols."""
+    return copy_text.lines(records, [copy_text.market(record.exchange, record.symbol) for record in records])

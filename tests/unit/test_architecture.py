@@ -30,7 +30,7 @@ LEAVES: dict[str, set[str]] = {
     "validation": {"clock", "records"},
     # Rooms that every room may import.
     "config": {"channels", "errors"},
-    "venues": {"clock", "config", "errors", "records"},
+    "venues": {"clock", "config", "errors", "records", "status"},
 }
 
 # Part of the room `config`: they lie with the sinks, so that a sink is one folder and one line.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ingestd.clock import monotonic_s
@@ -38,7 +38,7 @@ async def measure(plan: Plan, server: Server, figures: Figures) -> None:
     async with server.database() as dsn:
         with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as folder:
             file = Path(folder) / "trades.copy"
-            file.write_bytes(copy_text.payload(copy_text.lines(records)))
+            file.write_bytes(_payload(records))
             config = parse({"database": {"dsn": dsn}, "instance": {"state_dir": folder}}, {})
             assert config.database is not None, "it was given"
             for number in range(plan.rounds):
@@ -107,15 +107,21 @@ async def _journal(state_dir: Path, records: list[Record]) -> float:
         return len(records) / (monotonic_s() - started_s)
 
 
+def _payload(records: Sequence[Record]) -> bytes:
+    return copy_text.payload(
+        copy_text.lines(records, [copy_text.market(record.exchange, record.symbol) for record in records])
+    )
+
+
 def _text(records: list[Record], flush_records: int) -> float:
     started_s = monotonic_s()
     for portion in portions(records, flush_records):
-        copy_text.payload(copy_text.lines(portion))
+        _payload(portion)
     return len(records) / (monotonic_s() - started_s)
 
 
 async def _copy(dsn: str, records: list[Record], flush_records: int) -> float:
-    payloads = [copy_text.payload(copy_text.lines(portion)) for portion in portions(records, flush_records)]
+    payloads = [_payload(portion) for portion in portions(records, flush_records)]
     async with connected(dsn) as database:
         await rig.emptied(database)
         started_s = monotonic_s()

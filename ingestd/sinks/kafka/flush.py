@@ -23,10 +23,14 @@ from ingestd.kafka import envelope
 from ingestd.kafka.producer import Message, partition_for, size_of
 from ingestd.log_limit import LogLimit
 from ingestd.records import Record, Rejected
+from ingestd.validation import rejection
+from ingestd.venues.market_names import UNKNOWN_MARKET
+from ingestd.venues.market_names import Names as SymbolNames
 
 log = structlog.get_logger()
 
 TOO_LARGE = "kafka_too_large"
+_VERSION = (envelope.VERSION_HEADER, envelope.VERSION)
 _REJECTIONS = "rejections"  # the channel of rejected records
 _KEYS_KEPT = 50_000
 _SHOWN_S = 60.0
@@ -66,8 +70,9 @@ class Chain:
 
 _Chains: TypeAlias = dict[tuple[str, int], Chain]  # by topic and partition
 _Encode: TypeAlias = Callable[[Record], bytes]
-_Place: TypeAlias = tuple[bytes, _Encode, str, int]  # a stream's key, encoder, topic and partition
-_Route: TypeAlias = tuple[bytes, _Encode, Callable[[Message], None], Chain]  # key, encoder, append, chain
+_Headers: TypeAlias = list[tuple[str, bytes]]  # those that all messages of a stream have
+_Place: TypeAlias = tuple[bytes, _Encode, _Headers, str, int]  # a stream's key, encoder, headers, topic and partition
+_Route: TypeAlias = tuple[bytes, _Encode, _Headers, Callable[[Message], None], Chain]
 
 
 class PutAside:
@@ -108,7 +113,7 @@ class Flush:
 
     chains: list[Chain]
     partitions: Mapping[str, int]
-    rejected: Counter[str]  # by channel
+    rejected: Counter[tuple[str, str]]  # by channel and reason
     put_aside: PutAside
     spoilt: bool = False
 
@@ -137,15 +142,16 @@ class Flush:
         message = chain.messages.pop(chain.sent)
         self.put_aside.note(chain.topic, message)
         if not any(message is other for other in chain.uncounted):
-            self.rejected[chain.channel] += 1
+            self.rejected[chain.channel, TOO_LARGE] += 1
         chain.at_most = None
 
 
 class Preparer:
-    """Turns batches into flushes. With `keep_rejected`, a record too large for a message is reported in the topic of
+    """Turns batches into flushes. With `keep_rejected`, a record that no message can hold is reported in the topic of
     rejections, without its content, so that the database behind Kafka gets a row for it."""
 
-    def __init__(self, prefix: str, max_message_bytes: int, *, keep_rejected: bool) -> None:
+    def __init__(self, prefix: str, max_message_bytes: int, names: SymbolNames, *, keep_rejected: bool) -> None:
+        self._symbols = names
         self._names: dict[str, str] = {kind: envelope.topic_name(prefix, kind) for kind in envelope.TOPIC_KINDS}
         self._max_message_bytes = max_message_bytes
         self._keep_rejected = keep_rejected
@@ -161,49 +167,50 @@ class Preparer:
     def needed(self, batches: Sequence[Batch]) -> set[str]:
         """The topics of which `prepare` needs the number of partitions."""
         channels = {channel for batch in batches for channel, count in batch.counts.items() if count}
-        if self._keep_rejected:
+        if self._keep_rejected or self._symbols.style == "venue":
             channels.add(_REJECTIONS)
         return {self._names["rejected" if channel == _REJECTIONS else channel] for channel in channels}
 
     def prepare(self, batches: Sequence[Batch], partitions: Mapping[str, int]) -> Flush:
-        """The flush of these batches. `partitions` is the number of partitions of each topic."""
+        """The flush of these batches. `partitions` is the number of partitions of each topic. Raises MarketUnknown
+        while a feed is still to bring its list of markets."""
         if partitions != self._partitions:
             self._places, self._partitions = {}, dict(partitions)
         chains: _Chains = {}
         routes: dict[tuple[type, str, str], _Route] = {}  # of the streams in these batches
-        rejected: Counter[str] = Counter()
-        name, version = envelope.POSITION_HEADER, (envelope.VERSION_HEADER, envelope.VERSION)
+        rejected: Counter[tuple[str, str]] = Counter()
+        name = envelope.POSITION_HEADER
         # Compute the exact size of a message only if its value is larger than this.
         suspicious = self._max_message_bytes // 2
         for batch in batches:
             prefix = f"{batch.journal_id}:{batch.position}:".encode("ascii")
-            for index, record in enumerate(batch.records):
+            for index, record in enumerate(self._named(batch.records, rejected)):
                 kind = type(record)
                 route = routes.get((kind, record.exchange, record.symbol))
                 if route is None:
                     route = routes[kind, record.exchange, record.symbol] = self._route(record, chains)
-                key, encode, add, chain = route
+                key, encode, headers, add, chain = route
                 value = encode(record)
-                message = (record.received_at // 1000, key, value, [(name, b"%b%d" % (prefix, index)), version])
+                message = (record.received_at // 1000, key, value, [(name, b"%b%d" % (prefix, index)), *headers])
                 if len(value) <= suspicious or size_of(message) <= self._max_message_bytes:
                     add(message)
                     continue
                 self.put_aside.note(chain.topic, message)
-                rejected[channel_of(record)] += 1
+                rejected[channel_of(record), TOO_LARGE] += 1
                 if self._keep_rejected:
                     self._add_summary(record, message, chains)
         return Flush([chain for chain in chains.values() if chain.messages], self._partitions, rejected, self.put_aside)
 
     def _route(self, record: Record, chains: _Chains) -> _Route:
-        key, encode, topic, partition = self._place(record)
+        key, encode, headers, topic, partition = self._place(record)
         chain = chains.get((topic, partition))
         if chain is None:
             chain = chains[topic, partition] = Chain(topic, partition, channel_of(record))
-        return key, encode, chain.messages.append, chain
+        return key, encode, headers, chain.messages.append, chain
 
     def _add_summary(self, record: Record, message: Message, chains: _Chains) -> None:
         summary = _summary(record)
-        key, encode, add, chain = self._route(summary, chains)
+        key, encode, _, add, chain = self._route(summary, chains)
         instead = message[0], key, encode(summary), message[3]
         if size_of(instead) > self._max_message_bytes:
             self.put_aside.note(chain.topic, instead)
@@ -217,13 +224,36 @@ class Preparer:
         if known is None:
             if len(self._places) >= _KEYS_KEPT:
                 self._places.clear()
-            key, topic = envelope.key(record), self._names[kind]
-            known = key, envelope.encoder_of(record), topic, partition_for(key, self._partitions[topic])
+            symbol, topic, headers = self._name_of(record), self._names[kind], [_VERSION]
+            if symbol != record.symbol:
+                headers.append((envelope.SYMBOL_HEADER, record.symbol.encode()))
+            key, encode = envelope.key(record, symbol), envelope.encoder_of(record, symbol)
+            known = key, encode, headers, topic, partition_for(key, self._partitions[topic])
             self._places[kind, record.exchange, record.symbol] = known
         return known
 
+    def _named(self, records: Sequence[Record], rejected: Counter[tuple[str, str]]) -> Sequence[Record]:
+        """The records; instead of those whose market has no name in this style, their rejections."""
+        if self._symbols.style != "venue":
+            return records
+        named: list[Record] = []
+        for record in records:
+            if isinstance(record, Rejected) or self._symbols.has(record.exchange, record.symbol):
+                named.append(record)
+            else:
+                rejected[channel_of(record), UNKNOWN_MARKET] += 1
+                named.append(rejection(record, _table_of(record), UNKNOWN_MARKET))
+        return named
+
+    def _name_of(self, record: Record) -> str:
+        """The symbol to send. A rejection keeps what came, which may be no market's."""
+        return record.symbol if isinstance(record, Rejected) else self._symbols.name(record.exchange, record.symbol)
+
+
+def _table_of(record: Record) -> str:
+    return TABLE_OF[type(record)] if type(record) in CHANNEL_OF else channel_of(record)  # type: ignore[index]
+
 
 def _summary(record: Record) -> Rejected:
-    table = TABLE_OF[type(record)] if type(record) in CHANNEL_OF else channel_of(record)  # type: ignore[index]
     exchange, symbol = record.exchange[:_SHOWN_CHARACTERS], record.symbol[:_SHOWN_CHARACTERS]
-    return Rejected(exchange, symbol, record.time, record.received_at, table, TOO_LARGE, "{}")
+    return Rejected(exchange, symbol, record.time, record.received_at, _table_of(record), TOO_LARGE, "{}")

@@ -14,6 +14,7 @@ from ingestd.kafka import envelope
 from ingestd.kafka.producer import Producer
 from ingestd.sinks.base import Answer, DurableParts
 from ingestd.sinks.kafka.sink import KafkaSink
+from ingestd.venues.market_names import Names
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ def build(parts: DurableParts) -> KafkaSink:
         config=options,
         state_dir=parts.config.instance.state_dir,
         metrics=parts.metrics,
+        names=Names(options.symbol_style, parts.known),
         keep_rejected=parts.access is None,
     )
 

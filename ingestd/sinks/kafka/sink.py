@@ -20,9 +20,10 @@ from ingestd.kafka.producer import Producer, SizeLimits, settled
 from ingestd.ops.metrics import Metrics
 from ingestd.sinks.gather import Gatherer, observe_latency
 from ingestd.sinks.kafka.cursor import CursorFile
-from ingestd.sinks.kafka.flush import TOO_LARGE, Chain, Flush, Preparer
+from ingestd.sinks.kafka.flush import Chain, Flush, Preparer
 from ingestd.sinks.retry import PersistentWriter
 from ingestd.status import SinkStatus
+from ingestd.venues.market_names import Names
 
 _SLOW_S = 5.0  # for one flush: then the status reports it, while the client still tries
 _LAST_DELIVERY_S = 3.0  # time to send at shutdown; unsent batches stay in the journal
@@ -44,16 +45,18 @@ class KafkaSink:
         state_dir: Path,
         metrics: Metrics,
         *,
+        names: Names | None = None,
         keep_rejected: bool = False,
     ) -> None:
-        """`connect` gets the topics to write to. `keep_rejected`: this daemon has no other durable sink, so a record
-        that Kafka cannot take is reported in the topic of rejections."""
+        """`connect` gets the topics to write to. `names`: None for unified symbols. `keep_rejected`: this daemon has no
+        other durable sink, so a record that Kafka cannot take is reported in the topic of rejections."""
         self._cursor = cursor
         self._journal_ids = journal_ids
         self._connect = connect
         self._metrics = metrics
         self._marks = CursorFile(state_dir)
-        self._preparer = Preparer(config.topic_prefix, config.max_message_bytes, keep_rejected=keep_rejected)
+        symbols = Names() if names is None else names
+        self._preparer = Preparer(config.topic_prefix, config.max_message_bytes, symbols, keep_rejected=keep_rejected)
         self._partitions: dict[str, int] = {}  # by topic, for the topics that this connection has used
         self._limits = SizeLimits()
         self._writer = PersistentWriter(self.name, self._connected, metrics, waiting=lambda: cursor.pending_records)
@@ -166,15 +169,16 @@ class KafkaSink:
         self._partitions.clear()
         return producer
 
-    def _count(self, batches: list[Batch], rejected: Counter[str], took_s: float) -> None:
+    def _count(self, batches: list[Batch], rejected: Counter[tuple[str, str]], took_s: float) -> None:
         metrics = self._metrics
         observe_latency(metrics, self.name, batches)
         counts: Counter[str] = Counter()
         for batch in batches:
             counts.update(batch.counts)
-        for channel, count in rejected.items():
-            metrics.rejected.labels(channel, TOO_LARGE).inc(count)
-        for channel, count in (counts - rejected).items():
+        for (channel, reason), count in rejected.items():
+            metrics.rejected.labels(channel, reason).inc(count)
+            counts[channel] -= count
+        for channel, count in counts.items():
             metrics.stored.labels(self.name, channel).inc(count)
         metrics.flushes.labels(self.name).inc()
         metrics.flush_s.labels(self.name).observe(took_s)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated
 from urllib.parse import parse_qsl, unquote
 
 from pydantic import AfterValidator, Field
@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from ingestd.config.secrets import is_secret_name, why_doubtful
 from ingestd.config.section import MayHoldSecret, Section
 from ingestd.config.urls import split_url
-from ingestd.config.values import FilePath, Seconds, SizeBytes, read_password
+from ingestd.config.values import FilePath, Seconds, SizeBytes, SymbolStyle, read_password
 
 _REDIS_SCHEME = re.compile(r"(rediss?(\+(sentinel|cluster))?|unix)://")
 _BOOLEAN = r"(?i:true|false|yes|no|on|off|[tfyn01])"
@@ -92,7 +92,7 @@ class RedisConfig(Section):
     url: Annotated[str, AfterValidator(require_redis_url), MayHoldSecret()] = "redis://localhost:6379/0"
     password_file: FilePath | None = None
     primary_exchange: str = "binance"
-    symbol_style: Literal["compact", "unified"] = "compact"
+    symbol_style: SymbolStyle = "compact"
     connect_timeout_s: Seconds = 1.0
     reply_timeout_s: Seconds = 0.3
     cache_flush_ms: Annotated[int, Field(ge=1, le=10_000)] = 50

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from ingestd.channels import CHANNEL_OF
 from ingestd.clock import monotonic_s
+from ingestd.errors import MarketUnknown
 from ingestd.failpoints import passing
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.records import MarketRecord
@@ -22,6 +23,7 @@ from ingestd.sinks.redis.link import Answered, Link, Outbox
 from ingestd.sinks.redis.options import RedisConfig
 from ingestd.sinks.redis.resp import error_class
 from ingestd.sinks.redis.view import Command, View
+from ingestd.venues.market_names import UNKNOWN_MARKET
 
 _FLUSH_EVERY_S = 0.0005
 _CHUNK_RECORDS = 1000  # processed in one loop turn: about 5 ms
@@ -151,8 +153,8 @@ class Publisher:
         for record in records:
             try:
                 command = take(record, now_s)
-            except ValueError:
-                refused["invalid"] += 1
+            except (ValueError, MarketUnknown) as error:
+                refused["invalid" if isinstance(error, ValueError) else UNKNOWN_MARKET] += 1
                 continue
             if command is None:
                 continue

@@ -15,7 +15,11 @@ from ingestd.sinks.redis.sink import RedisLive
 def build(parts: LiveParts) -> RedisLive:
     """Build the sink. It also publishes the daemon's own metrics."""
     return RedisLive(
-        parts.config.section(RedisConfig), parts.metrics, instance=parts.instance, own_metrics=parts.own_metrics
+        parts.config.section(RedisConfig),
+        parts.metrics,
+        instance=parts.instance,
+        known=parts.known,
+        own_metrics=parts.own_metrics,
     )
 
 

@@ -25,7 +25,7 @@ from ingestd.sinks.redis.publisher import NAME, Links, Publisher
 from ingestd.sinks.redis.resp import pack
 from ingestd.sinks.redis.view import METRIC_TTL_S, Command, View, hash_command
 from ingestd.status import SinkStatus
-from ingestd.venues.symbol_names import compact_symbol
+from ingestd.venues.market_names import KnownMarkets, Names
 
 log = structlog.get_logger()
 
@@ -55,6 +55,7 @@ class RedisLive:
         metrics: Metrics,
         *,
         instance: str,
+        known: KnownMarkets | None = None,
         own_metrics: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         """`own_metrics` returns the values written to the keys `metrics:{instance}:{metric}`."""
@@ -62,8 +63,8 @@ class RedisLive:
         self._metrics = metrics
         self._instance = instance
         self._own_metrics = own_metrics
-        name_of = compact_symbol if config.symbol_style == "compact" else (lambda _exchange, symbol: symbol)
-        self._view = View(name_of, primary_exchange=config.primary_exchange, candles_kept=config.candles_kept)
+        names = Names(config.symbol_style, known)
+        self._view = View(names.name, primary_exchange=config.primary_exchange, candles_kept=config.candles_kept)
         self._publisher = Publisher(self._view, config, metrics)
         self.put_all = self._publisher.put_all
         self.order_update = self._publisher.order_update

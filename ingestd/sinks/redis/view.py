@@ -112,9 +112,9 @@ def _order_command(order_id: str, order: Order, now_s: float) -> Command:
 class View:
     """The live view of all streams. `take` returns a record's message, `cache_commands` the pending cache writes."""
 
-    def __init__(self, compact_of: Callable[[str, str], str], *, primary_exchange: str, candles_kept: int) -> None:
-        """`compact_of(exchange, symbol)` returns the symbol's name in keys and channels."""
-        self._compact_of = compact_of
+    def __init__(self, name_of: Callable[[str, str], str], *, primary_exchange: str, candles_kept: int) -> None:
+        """`name_of(exchange, symbol)` returns the symbol's name in keys and channels."""
+        self._name_of = name_of
         self._primary_exchange = primary_exchange
         self._candles_kept = candles_kept
         self._streams: dict[tuple[str, str], Stream] = {}
@@ -213,6 +213,6 @@ class View:
         key = (exchange, symbol)
         stream = self._streams.get(key)
         if stream is None:
-            name, primary = self._compact_of(exchange, symbol), exchange == self._primary_exchange
+            name, primary = self._name_of(exchange, symbol), exchange == self._primary_exchange
             stream = self._streams[key] = Stream(exchange, name, primary, self._candles_kept)
         return stream

@@ -24,6 +24,7 @@ def build(parts: DurableParts) -> TimescaleSink:
         config=parts.config.section(DatabaseConfig),
         metrics=parts.metrics,
         title=parts.title,
+        names=parts.access.names,
     )
 
 

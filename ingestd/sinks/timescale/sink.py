@@ -15,7 +15,7 @@ import structlog
 
 from ingestd.clock import monotonic_s
 from ingestd.config.models import DatabaseConfig
-from ingestd.errors import Fenced, NoneTaken, SchemaError
+from ingestd.errors import Fenced, MarketUnknown, NoneTaken, SchemaError
 from ingestd.failpoints import passing
 from ingestd.journal.journal import Batch, Cursor
 from ingestd.ops.metrics import Metrics
@@ -28,6 +28,7 @@ from ingestd.storage.writer import positions
 from ingestd.storage.writer.positions import Move, Place
 from ingestd.storage.writer.rows import RowMaker
 from ingestd.storage.writer.writer import DIRECT_COMPRESS, Flush, write
+from ingestd.venues.market_names import Names
 
 log = structlog.get_logger()
 
@@ -93,8 +94,11 @@ class TimescaleSink:
         config: DatabaseConfig,
         metrics: Metrics,
         title: Title | None = None,
+        names: Names | None = None,
     ) -> None:
-        """`title`: the lease under which it stores; without a lease it stores everything it reads."""
+        """`title`: the lease under which it stores; without a lease it stores everything it reads. `names`: of the
+        style in which the tables hold symbols; None: unified symbols."""
+        self._names = Names() if names is None else names
         self._cursor = cursor
         self._title = title
         self._journal_ids = journal_ids
@@ -152,13 +156,16 @@ class TimescaleSink:
         """Read the next flush, and prepare what needs no database. No batches: finished and drained."""
         await self._copying.wait()
         portion = _Portion(terms=Terms() if self._title is None else self._title.known)
-        maker = None if portion.terms is None else _row_maker(portion.terms)
+        maker = None if portion.terms is None else self._row_maker(portion.terms)
         async for batches in self._next_batches():
             portion.batches += batches
-            if maker is not None:
-                for batch in batches:
-                    maker.add(batch.records)
-                    await asyncio.sleep(0)  # the server may be waiting for an answer
+            for batch in batches:
+                try:
+                    if maker is not None:
+                        maker.add(batch.records)
+                except MarketUnknown:
+                    maker = None  # prepared again when it is written, and repeated until the feed has its list
+                await asyncio.sleep(0)  # the server may be waiting for an answer
         if maker is not None:
             portion.flush, portion.prepared = _flush(maker), len(portion.batches)
         return portion
@@ -238,6 +245,9 @@ class TimescaleSink:
         batches += (await prefetcher.take()).batches
         return True
 
+    def _row_maker(self, terms: Terms) -> RowMaker:
+        return RowMaker(self._names, terms.belongs_to_another if terms.name_others else None)
+
     def _forget(self) -> None:
         """Forget what is known about the database: after a reconnect it may be different."""
         self._places.clear()
@@ -249,7 +259,7 @@ class TimescaleSink:
         terms = Terms() if self._title is None else await self._title.terms(database)
         flush = portion.flush
         if flush is None or portion.prepared != len(left) or portion.terms != terms:
-            maker = _row_maker(terms)
+            maker = self._row_maker(terms)
             for batch in left:
                 maker.add(batch.records)
             flush, portion.prepared, portion.terms = _flush(maker), len(left), terms
@@ -297,10 +307,6 @@ class TimescaleSink:
                 raise SchemaError(f"the row of {source} in ingest_positions was deleted; start ingestd again")
             self._places[journal_id] = place
         return place
-
-
-def _row_maker(terms: Terms) -> RowMaker:
-    return RowMaker(terms.belongs_to_another if terms.name_others else None)
 
 
 def _flush(maker: RowMaker) -> Flush:

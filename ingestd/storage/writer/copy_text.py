@@ -15,7 +15,7 @@ from ingestd.channels import ROWS, ChannelRow
 from ingestd.records import BookSnapshot, FeedGap, FieldRule, Level, Record, Rejected, Tick, Trade, field_rules
 from ingestd.validation import storable_text
 
-_Lines: TypeAlias = Callable[[Sequence[Any]], list[str]]
+_Lines: TypeAlias = Callable[[Sequence[Any], Sequence[str]], list[str]]
 
 _MICROSECONDS = tuple(f"{number:03d}+00" for number in range(1000))  # the end of a timestamp
 _NULL = "\\N"
@@ -36,25 +36,25 @@ def table_of(record: Record) -> str:
     return _LINES[type(record)][0]
 
 
-def index_order(exchanges: Sequence[str], symbols: Sequence[str]) -> list[int]:
-    """Sort row numbers by exchange and symbol, as the tables' indexes do. Rows with the same of both keep their order.
+def market(exchange: str, name: str) -> str:
+    """The columns exchange and symbol, as every table of a channel has them side by side.
 
-    So the server inserts neighbouring index entries one after the other.
+    Sorted by this text, rows are in the order of the tables' indexes: the tab is less than any character of a name.
     """
-    return sorted(sorted(range(len(symbols)), key=symbols.__getitem__), key=exchanges.__getitem__)
+    return f"{escaped(exchange)}\t{escaped(name)}"
 
 
-def lines(records: Sequence[Record]) -> list[str]:
-    """Records of one kind as COPY lines, in order."""
+def lines(records: Sequence[Record], markets: Sequence[str]) -> list[str]:
+    """Records of one kind as COPY lines, in order; `markets` has the text of `market` for each."""
     if not records:
         return []
-    return _LINES[type(records[0])][1](records)
+    return _LINES[type(records[0])][1](records, markets)
 
 
-def ordinary_trades(records: Sequence[Any]) -> list[str] | None:
+def ordinary_trades(records: Sequence[Any], markets: Sequence[str]) -> list[str] | None:
     """Trades as COPY lines without the columns of `ORDINARY_END`; None if a trade needs them."""
     marked: list[Trade] = []
-    made = _trade_lines(records, "\n", marked)
+    made = _trade_lines(records, markets, "\n", marked)
     return None if marked else made
 
 
@@ -124,39 +124,37 @@ def _optional_text(text: str | None) -> str:
 # Text of a venue is escaped only if it has a backslash, the one special character that validation accepts.
 
 
-def _ticks(records: Sequence[Tick]) -> list[str]:
+def _ticks(records: Sequence[Tick], markets: Sequence[str]) -> list[str]:
     text = _Milliseconds(records[0].time)
-    start, end, null, special = text.start_us, _MICROSECONDS, _NULL, _BACKSLASH
+    start, end, null = text.start_us, _MICROSECONDS, _NULL
     return [
         f"{text[(at := tick.time - start) // 1000]}{end[at % 1000]}\t"
-        f"{name if special not in (name := tick.exchange) else escaped(name)}\t"
-        f"{name if special not in (name := tick.symbol) else escaped(name)}\t"
+        f"{market}\t"
         f"{null if (number := tick.bid_price) is None else number}\t"
         f"{null if (number := tick.bid_volume) is None else number}\t"
         f"{null if (number := tick.ask_price) is None else number}\t"
         f"{null if (number := tick.ask_volume) is None else number}\t"
         f"{text[(at := tick.received_at - start) // 1000]}{end[at % 1000]}\n"
-        for tick in records
+        for tick, market in zip(records, markets, strict=True)
     ]
 
 
-def _trades(records: Sequence[Trade]) -> list[str]:
-    return _trade_lines(records, ORDINARY_END, [])
+def _trades(records: Sequence[Trade], markets: Sequence[str]) -> list[str]:
+    return _trade_lines(records, markets, ORDINARY_END, [])
 
 
-def _trade_lines(records: Sequence[Trade], ordinary_end: str, marked: list[Trade]) -> list[str]:
+def _trade_lines(records: Sequence[Trade], markets: Sequence[str], ordinary_end: str, marked: list[Trade]) -> list[str]:
     """Write trades as COPY lines, and add those that are not ordinary to `marked`."""
     text = _Milliseconds(records[0].time)
     start, end, null, special = text.start_us, _MICROSECONDS, _NULL, _BACKSLASH
     return [
         f"{text[(at := trade.time - start) // 1000]}{end[at % 1000]}\t"
-        f"{name if special not in (name := trade.exchange) else escaped(name)}\t"
-        f"{name if special not in (name := trade.symbol) else escaped(name)}\t"
+        f"{market}\t"
         f"{name if special not in (name := trade.trade_id) else escaped(name)}\t"
         f"{trade.seq}\t{null if (side := trade.side) is None else side}\t{trade.price}\t{trade.quantity}\t"
         f"{text[(at := trade.received_at - start) // 1000]}{end[at % 1000]}"
         f"{ordinary_end if trade.kind is None and trade.unit is None and trade.in_candles else _end(trade, marked)}"
-        for trade in records
+        for trade, market in zip(records, markets, strict=True)
     ]
 
 
@@ -167,17 +165,16 @@ def _end(trade: Trade, marked: list[Trade]) -> str:
     return f"\t{_optional(trade.kind)}\t{'t' if trade.in_candles else 'f'}\t{size or _NULL}\t{currency}\n"
 
 
-def _books(records: Sequence[BookSnapshot]) -> list[str]:
+def _books(records: Sequence[BookSnapshot], markets: Sequence[str]) -> list[str]:
     text = _Milliseconds(records[0].time)
-    start, end, null, special = text.start_us, _MICROSECONDS, _NULL, _BACKSLASH
+    start, end, null = text.start_us, _MICROSECONDS, _NULL
     return [
         f"{text[(at := book.time - start) // 1000]}{end[at % 1000]}\t"
-        f"{name if special not in (name := book.exchange) else escaped(name)}\t"
-        f"{name if special not in (name := book.symbol) else escaped(name)}\t"
+        f"{market}\t"
         f"{_levels(book.bids)}\t{_levels(book.asks)}\t"
         f"{null if (sequence := book.sequence) is None else sequence}\t{'t' if book.valid else 'f'}\t"
         f"{text[(at := book.received_at - start) // 1000]}{end[at % 1000]}\n"
-        for book in records
+        for book, market in zip(records, markets, strict=True)
     ]
 
 
@@ -191,29 +188,35 @@ def _levels(levels: tuple[Level, ...]) -> str:
 _FAST: dict[type, _Lines] = {Tick: _ticks, Trade: _trades, BookSnapshot: _books}
 
 
-def _gap(record: FeedGap) -> str:
+def _gap(record: FeedGap, market: str) -> str:
     status = "open" if record.ended_at is None else "closed"
     return (
-        f"{escaped(record.exchange)}\t{escaped(record.symbol)}\t{escaped(record.channel)}\t{timestamp(record.time)}\t"
+        f"{market}\t{escaped(record.channel)}\t{timestamp(record.time)}\t"
         f"{_optional_time(record.ended_at)}\t{escaped(record.cause)}\t{status}\t"
         f"{_optional_text(record.detail)}\n"
     )
 
 
-def _rejected(record: Rejected) -> str:
+def _rejected(record: Rejected, _: str) -> str:
     return rejected(record.received_at, record.table, record.reason, None, record.record, None)
 
 
-def _each(line: Callable[[Any], str]) -> _Lines:
+def _each(line: Callable[[Any, str], str]) -> _Lines:
     """Make a writer of many records from a writer of one. It is for rare kinds: it calls a function per record."""
-    return lambda records: [line(record) for record in records]
+    return lambda records, markets: [line(*row) for row in zip(records, markets, strict=True)]
 
 
 def _by_columns(row: ChannelRow) -> _Lines:
     """Make a writer of a rare channel's records, which writes each field as the field's rule says."""
     rules = field_rules(row.record)
-    columns = [(name, _written_as(rules.get(name))) for name in row.table_columns]
-    return _each(lambda record: "\t".join([write(getattr(record, name)) for name, write in columns]) + "\n")
+    assert row.table_columns[:3] == ("time", "exchange", "symbol"), "every channel's table begins so"
+    columns = [(name, _written_as(rules.get(name))) for name in row.table_columns[3:]]
+
+    def line(record: Any, market: str) -> str:
+        texts = [write(getattr(record, name)) for name, write in columns]
+        return "\t".join([timestamp(record.time), market, *texts]) + "\n"
+
+    return _each(line)
 
 
 def _written_as(rule: FieldRule | None) -> Callable[[Any], str]:

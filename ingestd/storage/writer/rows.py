@@ -9,16 +9,14 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 
 from ingestd.channels import count_channels
-from ingestd.records import Record, Trade
+from ingestd.records import Record, Rejected, Trade
 from ingestd.storage.writer import copy_text
 from ingestd.storage.writer.tables import TABLES, Table
 from ingestd.storage.writer.two_times import EXCHANGES_WITH_TWO_TIMES
-
-_exchange_of = attrgetter("exchange")
-_symbol_of = attrgetter("symbol")
+from ingestd.validation import rejection
+from ingestd.venues.market_names import UNKNOWN_MARKET, Names
 
 
 @dataclass(slots=True)
@@ -70,21 +68,20 @@ class _Lines:
     """The lines made for one table, in the order of the records."""
 
     lines: list[str] = field(default_factory=list)
-    exchanges: list[str] = field(default_factory=list)
-    symbols: list[str] = field(default_factory=list)
+    markets: list[str] = field(default_factory=list)  # of each line: exchange and stored symbol, by which it is sorted
     records: list[Record] = field(default_factory=list)
     are_full: bool = False  # whether lines have all columns; those of ordinary trades leave the last ones out
 
-    def add(self, members: Sequence[Record]) -> None:
-        made = self._made(members)  # before `self.lines` is read: `_made` may replace that list
+    def add(self, members: Sequence[Record], markets: Sequence[str]) -> None:
+        made = self._made(members, markets)  # before `self.lines` is read: `_made` may replace that list
         self.lines += made
-        self.exchanges += map(_exchange_of, members)
-        self.symbols += map(_symbol_of, members)
+        self.markets += markets
         self.records += members
 
     def rows(self) -> Rows:
         table = TABLES[copy_text.table_of(self.records[0])]
-        order = copy_text.index_order(self.exchanges, self.symbols)
+        # Neighbours in the index, one after the other; rows of one market keep their order.
+        order = sorted(range(len(self.lines)), key=self.markets.__getitem__)
         payload = copy_text.payload(map(self.lines.__getitem__, order))
         columns = table.columns if self.are_full else table.ordinary_columns
         two_times = isinstance(self.records[0], Trade) and any(
@@ -94,37 +91,62 @@ class _Lines:
 
     def _has(self, exchange: str, order: Sequence[int]) -> bool:
         """Whether a row is of this exchange. `order` is by exchange, so few rows are looked at."""
-        place = bisect_left(order, exchange, key=self.exchanges.__getitem__)
-        return place < len(order) and self.exchanges[order[place]] == exchange
+        place = bisect_left(order, copy_text.market(exchange, ""), key=self.markets.__getitem__)
+        return place < len(order) and self.records[order[place]].exchange == exchange
 
-    def _made(self, members: Sequence[Record]) -> list[str]:
+    def _made(self, members: Sequence[Record], markets: Sequence[str]) -> list[str]:
         if not self.are_full:
-            short = copy_text.ordinary_trades(members) if isinstance(members[0], Trade) else None
+            short = copy_text.ordinary_trades(members, markets) if isinstance(members[0], Trade) else None
             if short is not None:
                 return short
             self.lines = [line[:-1] + copy_text.ORDINARY_END for line in self.lines]
             self.are_full = True
-        return copy_text.lines(members)
+        return copy_text.lines(members, markets)
+
+
+class _Markets(dict[tuple[str, str], str]):
+    """The text of `copy_text.market` by exchange and unified symbol."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+
+    def __missing__(self, market: tuple[str, str]) -> str:
+        text = self[market] = copy_text.market(market[0], self._names.name(*market))
+        return text
 
 
 class RowMaker:
     """Makes the rows of one flush: `add` records, then ask for `rows`. Records for which `withheld` is
-    true are only counted."""
+    true are only counted. `names` translates symbols; a record of an unknown market becomes a rejection."""
 
-    def __init__(self, withheld: Callable[[Record], bool] | None = None) -> None:
+    def __init__(self, names: Names, withheld: Callable[[Record], bool] | None = None) -> None:
+        self._names = names
+        self._markets = _Markets(names)
         self._is_withheld = withheld
         self._made: defaultdict[type, _Lines] = defaultdict(_Lines)
         self._withheld: list[Record] = []
 
     def add(self, records: Sequence[Record]) -> None:
-        """Make the rows of these records."""
+        """Make the rows of these records. Raises MarketUnknown while a feed is still to bring its list of markets."""
         if self._is_withheld is not None:
             own: list[Record] = []
             for record in records:
                 (self._withheld if self._is_withheld(record) else own).append(record)
             records = own
+        if self._names.style == "venue":
+            records = [self._known(record) for record in records]
+        markets = self._markets
         for kind, members in _by_type(records):
-            self._made[kind].add(members)
+            if kind is Rejected:
+                self._made[kind].add(members, [""] * len(members))
+            else:
+                self._made[kind].add(members, [markets[record.exchange, record.symbol] for record in members])
+
+    def _known(self, record: Record) -> Record:
+        """The record, or its rejection if its market is not known."""
+        if isinstance(record, Rejected) or self._names.has(record.exchange, record.symbol):
+            return record
+        return rejection(record, copy_text.table_of(record), UNKNOWN_MARKET)
 
     def rows(self) -> dict[str, Rows]:
         """All rows, by table; always in the same order of tables, so that locks on several tables cannot deadlock."""

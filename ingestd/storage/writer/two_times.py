@@ -48,7 +48,10 @@ async def already_stored(database: Database, records: Sequence[Record]) -> set[i
     await database.script(_LOCK)
     times = [record.time for record in given.values()]
     columns = zip(
-        *((index, one.exchange, one.symbol, one.trade_id, to_datetime(one.time)) for index, one in given.items()),
+        *(
+            (index, one.exchange, database.names.name(one.exchange, one.symbol), one.trade_id, to_datetime(one.time))
+            for index, one in given.items()
+        ),
         strict=True,
     )
     span = to_datetime(min(times) - _APART_US), to_datetime(max(times) + _APART_US)

@@ -26,6 +26,7 @@ from ingestd.storage.writer.refused import Kept, is_blamed, no_table_takes_it, p
 from ingestd.storage.writer.rows import RowMaker, Rows
 from ingestd.storage.writer.tables import Table
 from ingestd.validation import as_json
+from ingestd.venues.market_names import Names
 
 log = structlog.get_logger()
 
@@ -108,12 +109,16 @@ class Flush:
 def prepare(
     moves: Sequence[Move],
     records: Sequence[Record],
+    names: Names,
     *,
     marks: Mapping[str, Mark | None] | None = None,
     origin: Callable[[Record], str] | None = None,
 ) -> Flush:
-    """Build a flush of these records. Its COPY text is made once, and retries reuse it."""
-    maker = RowMaker()
+    """Build a flush of these records, with symbols as `names` says. Its COPY text is made once, and retries reuse it.
+
+    Raises MarketUnknown while a feed is still to bring its list of markets.
+    """
+    maker = RowMaker(names)
     maker.add(records)
     return Flush(tuple(moves), marks or {}, maker.rows(), origin)
 

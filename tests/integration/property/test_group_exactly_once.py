@@ -24,6 +24,7 @@ from ingestd.sources.partitions import position_source
 from ingestd.sources.reader import TopicReader
 from ingestd.storage.database import Database
 from ingestd.validation import TimeWindow
+from ingestd.venues.market_names import Names
 from tests.integration.property.test_exactly_once import TABLES, expected, stored
 from tests.support.database_doubles import LosesReplies
 from tests.support.postgres import DatabaseForTest
@@ -111,7 +112,7 @@ class Group:
 
     def join(self) -> None:
         metrics = Metrics()
-        store = MarketStore("wolfinch", lambda _now: TimeWindow({}, 10**16), metrics)
+        store = MarketStore("wolfinch", lambda _now: TimeWindow({}, 10**16), metrics, sent=Names(), stored=Names())
         reader = TopicReader(
             store,
             self.consumer,

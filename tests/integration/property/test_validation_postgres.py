@@ -26,7 +26,7 @@ from ingestd.storage.writer import copy_text
 from ingestd.storage.writer.tables import TABLES
 from ingestd.validation import OLDEST_TIME_US, rejection, rejection_reason, storable_gap, time_window
 from tests.support.postgres import DatabaseForTest
-from tests.support.records import NOW_US, market_records
+from tests.support.records import NOW_US, copy_lines, market_records
 from tests.support.time_limits import examples
 
 FOREVER = time_window(NOW_US, 10**9, {})
@@ -87,7 +87,7 @@ async def stored(db: Database, kept: list[Record]) -> int:
         async with db.transaction():
             for name in {copy_text.table_of(record) for record in kept}:
                 table = TABLES[name]
-                lines = copy_text.lines([record for record in kept if copy_text.table_of(record) == name])
+                lines = copy_lines([record for record in kept if copy_text.table_of(record) == name])
                 target = table.staging if table.key else name
                 if table.key:
                     await db.execute(table.create_staging())

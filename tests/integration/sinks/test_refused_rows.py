@@ -29,6 +29,7 @@ from ingestd.storage.database import Database
 from ingestd.storage.writer.positions import Mark, Move
 from ingestd.storage.writer.writer import Flush, prepare, write
 from ingestd.validation import TimeWindow
+from ingestd.venues.market_names import Names
 from tests.integration.sinks.test_timescale import Rig, rig, rows, store
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import NOW_US, book, tick, trade
@@ -76,7 +77,7 @@ async def flush_of(db: Database, records: list[Record], **more: Any) -> Flush:
     """A flush from a position of its own."""
     source = f"test:{random.random()}"
     await db.execute("INSERT INTO ingest_positions (source, position, epoch) VALUES ($1, 0, 1)", source)
-    return prepare([Move(source, 0, 1, 1)], records, **more)
+    return prepare([Move(source, 0, 1, 1)], records, Names(), **more)
 
 
 async def tried(db: Database, flush: Flush | Prepared, times: int) -> list[str]:
@@ -333,7 +334,7 @@ async def test_the_longest_texts_fit_in_every_index(db: Database, database: Data
         MarkPrice(exchange, symbol, NOW_US, NOW_US, "1"),
         FeedGap(exchange, symbol, NOW_US, NOW_US, other, None, "c", chinese(2_000)),
     ]
-    market = MarketStore("p", lambda _now: TimeWindow({}, 10**16), Metrics())
+    market = MarketStore("p", lambda _now: TimeWindow({}, 10**16), Metrics(), sent=Names(), stored=Names())
     items = market.read([message_of(record, offset) for offset, record in enumerate(records)])
     assert [item.rejected for item in items] == [None] * len(items)
     assert await tried(db, market.prepare(items, await moves(db), {}), 1) == []
@@ -357,7 +358,7 @@ async def test_the_longest_texts_fit_in_every_index(db: Database, database: Data
 def test_a_gap_with_a_name_too_long_for_an_index_is_put_aside(name: str) -> None:
     names = {"exchange": "x", "symbol": "y", "channel": "trades", name: chinese(1_900)}
     gap = FeedGap(**names, time=NOW_US, received_at=NOW_US, ended_at=None, cause="c")
-    market = MarketStore("p", lambda _now: TimeWindow({}, 10**16), Metrics())
+    market = MarketStore("p", lambda _now: TimeWindow({}, 10**16), Metrics(), sent=Names(), stored=Names())
     assert [item.rejected for item in market.read([message_of(gap, 0)])] == ["text"]
 
 

@@ -23,7 +23,7 @@ from ingestd.storage.writer import copy_text
 from ingestd.storage.writer.tables import TABLES
 from ingestd.validation import all_valid, rejection_reason, time_window
 from ingestd.venues.all import FACTS
-from tests.support.records import NOW_US, trade
+from tests.support.records import NOW_US, copy_lines, trade
 
 LINEAR, INVERSE = {"linear": True, "inverse": False}, {"linear": False, "inverse": True}
 # exchange, the market as ccxt has it, price, quantity, its worth in the quote currency, its unit in `symbols`
@@ -183,7 +183,7 @@ async def quote_volumes(
     db: Database, records: list[Trade], relation: str = "candles_1m"
 ) -> dict[str, tuple[Decimal, Decimal | None, Decimal | None]]:
     """Store the trades as the sink does; volume, quote volume and what takers bought of it, by symbol."""
-    payload = copy_text.payload(copy_text.lines(records))
+    payload = copy_text.payload(copy_lines(records))
     assert await db.copy_text("trades", TABLES["trades"].columns, payload) == len(records)
     await rollups.refresh(db, await engines.detect(db))
     rows = await db.fetch(f"SELECT * FROM {relation}")

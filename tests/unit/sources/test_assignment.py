@@ -17,6 +17,7 @@ from ingestd.sources.marks import Marks
 from ingestd.sources.partitions import Partition
 from ingestd.storage.writer.positions import Place
 from ingestd.validation import TimeWindow
+from ingestd.venues.market_names import Names
 
 A, B = ("wolfinch.market.trades", 0), ("wolfinch.market.trades", 1)
 
@@ -64,7 +65,7 @@ def test_a_partition_that_another_member_owns_is_claimed_again_later(now_s: list
 
 def holding(max_records: int = 3) -> Holdings:
     metrics, assignment = Metrics(), Assignment()
-    store = MarketStore("wolfinch", lambda _now: TimeWindow({}, 10**16), metrics)
+    store = MarketStore("wolfinch", lambda _now: TimeWindow({}, 10**16), metrics, sent=Names(), stored=Names())
     limits = ReaderLimits(flush_s=1.0, max_records=max_records, session_timeout_s=1, stalled_after_s=5)
     made = Holdings(store, assignment, limits, metrics)
     assignment.begin([A])

@@ -22,6 +22,7 @@ from ingestd.sources.market_topics import MarketStore
 from ingestd.sources.marks import journal_place
 from ingestd.sources.trading_events import EventTopics
 from ingestd.validation import TimeWindow
+from ingestd.venues.market_names import Names
 from tests.support.records import trade
 
 headers = st.lists(
@@ -45,7 +46,7 @@ event_bodies = st.integers(0, 2000).map(
 
 @given(bodies | st.just(good), headers)
 def test_any_market_message_is_read(value: bytes | None, given_headers: list[tuple[str, bytes | None]]) -> None:
-    store = MarketStore("wolfinch", lambda _now: TimeWindow({}, 10**16), Metrics())
+    store = MarketStore("wolfinch", lambda _now: TimeWindow({}, 10**16), Metrics(), sent=Names(), stored=Names())
     message = Message("wolfinch.market.trades", 0, 5, b"k", value, given_headers)
     [item] = store.read([message])
     assert (item.offset, item.rejected is None) == (5, value == good)
@@ -74,7 +75,7 @@ def test_a_mistake_of_ours_costs_only_the_message(monkeypatch: pytest.MonkeyPatc
 
 def test_of_a_long_key_and_value_the_beginning_is_kept() -> None:
     """Bytes that are no text are five characters each once they are escaped."""
-    store = MarketStore("wolfinch", lambda _now: TimeWindow({}, 10**16), Metrics())
+    store = MarketStore("wolfinch", lambda _now: TimeWindow({}, 10**16), Metrics(), sent=Names(), stored=Names())
     for data, beginning in ((b"\xff" * 100_000, "\\xff"), ("界".encode() * 100_000, "界"), (b"x" * 100_000, "x")):
         [item] = store.read([Message("wolfinch.market.trades", 0, 5, data, data)])
         kept = json.loads(item.content.record)
@@ -92,7 +93,7 @@ def test_of_a_long_key_and_value_the_beginning_is_kept() -> None:
     ],
 )
 def test_the_row_of_a_message_is_short_whatever_its_error_quotes(value: bytes) -> None:
-    market = MarketStore("wolfinch", lambda _now: TimeWindow({}, 10**16), Metrics())
+    market = MarketStore("wolfinch", lambda _now: TimeWindow({}, 10**16), Metrics(), sent=Names(), stored=Names())
     events = EventTopics("wolfinch", Metrics())
     for store, topic in ((market, "wolfinch.market.trades"), (events, "wolfinch.orders.submitted")):
         [item] = store.read([Message(topic, 0, 5, None, value)])
@@ -104,7 +105,7 @@ def test_the_row_of_a_message_is_short_whatever_its_error_quotes(value: bytes) -
 
 
 def test_a_record_that_may_not_be_stored_is_cut_as_in_the_daemon() -> None:
-    store = MarketStore("wolfinch", lambda _now: TimeWindow({}, 10**16), Metrics())
+    store = MarketStore("wolfinch", lambda _now: TimeWindow({}, 10**16), Metrics(), sent=Names(), stored=Names())
     value = envelope.encode(trade(1, symbol="B" * 100_000))
     [item] = store.read([Message("wolfinch.market.trades", 0, 5, None, value)])
     kept = json.loads(item.content.record)

@@ -22,7 +22,8 @@ from ingestd.kafka.connecting import connection
 from ingestd.kafka.producer import Message, partition_for, size_of
 from ingestd.records import Record, Rejected
 from ingestd.sinks.kafka.cursor import CursorFile
-from ingestd.sinks.kafka.flush import Flush, Preparer
+from ingestd.sinks.kafka.flush import TOO_LARGE, Flush, Preparer
+from ingestd.venues.market_names import Names
 from tests.support.records import book, tick, trade
 from tests.support.topics import headers_of
 
@@ -48,7 +49,7 @@ def batch_of(records: list[Record], position: int = 1, journal_id: str = "ab") -
 
 
 def preparer(*, keep_rejected: bool = False, limit: int = 5000) -> Preparer:
-    return Preparer("p", limit, keep_rejected=keep_rejected)
+    return Preparer("p", limit, Names(), keep_rejected=keep_rejected)
 
 
 def prepared(records: list[Record], partitions: int = 3, *, keep_rejected: bool = False) -> Flush:
@@ -130,7 +131,7 @@ async def test_positions_count_through_the_batch_and_all_topics() -> None:
 def test_a_message_over_the_limit_is_not_sent(keep_rejected: bool) -> None:
     large = book(1, bids=tuple((str(number), "1") for number in range(1000)))
     flush = prepared([trade(1), large], keep_rejected=keep_rejected)
-    assert flush.rejected == {"order_book": 1}
+    assert flush.rejected == {("order_book", TOO_LARGE): 1}
     topics = {chain.topic for chain in flush.chains}
     assert topics == {"p.market.trades"} | ({"p.market.rejected"} if keep_rejected else set())
     if keep_rejected:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ingestd.records import BookSnapshot, Record, Tick, Trade
 from ingestd.storage.writer import copy_text
-from tests.support.records import NOW_US, book, tick
+from tests.support.records import NOW_US, book, copy_lines, tick
 
 _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
@@ -53,7 +53,7 @@ def instant(text: str | None) -> int:
 
 @given(st.lists(ticks, max_size=5))
 def test_ticks_are_read_back(records: list[Tick]) -> None:
-    rows = [read_row(line) for line in copy_text.lines(records)]
+    rows = [read_row(line) for line in copy_lines(records)]
     assert [(instant(row[0]), *row[1:7], instant(row[7])) for row in rows] == [
         (r.time, r.exchange, r.symbol, r.bid_price, r.bid_volume, r.ask_price, r.ask_volume, r.received_at)
         for r in records
@@ -62,7 +62,7 @@ def test_ticks_are_read_back(records: list[Tick]) -> None:
 
 @given(st.lists(trades, max_size=5))
 def test_trades_are_read_back(records: list[Trade]) -> None:
-    rows = [read_row(line) for line in copy_text.lines(records)]
+    rows = [read_row(line) for line in copy_lines(records)]
     assert [(instant(row[0]), *row[1:8], instant(row[8])) for row in rows] == [
         (r.time, r.exchange, r.symbol, r.trade_id, str(r.seq), r.side, r.price, r.quantity, r.received_at)
         for r in records
@@ -71,7 +71,7 @@ def test_trades_are_read_back(records: list[Trade]) -> None:
 
 @given(st.lists(books, max_size=5))
 def test_books_are_read_back(records: list[BookSnapshot]) -> None:
-    for record, line in zip(records, copy_text.lines(records), strict=True):
+    for record, line in zip(records, copy_lines(records), strict=True):
         at, exchange, symbol, bids, asks, sequence, valid, received_at = read_row(line)
         assert (instant(at), exchange, symbol, instant(received_at)) == (
             record.time, record.exchange, record.symbol, record.received_at,
@@ -86,19 +86,19 @@ def test_books_are_read_back(records: list[BookSnapshot]) -> None:
 
 
 def test_a_level_keeps_its_digits() -> None:
-    (line,) = copy_text.lines([book(1, bids=(("64000.10", "1.50"), ("1e-7", "2")), asks=())])
+    (line,) = copy_lines([book(1, bids=(("64000.10", "1.50"), ("1e-7", "2")), asks=())])
     assert '\t[{"price":64000.10,"amount":1.50},{"price":1e-7,"amount":2}]\t[]\t' in line
 
 
 @given(st.lists(ticks | trades | books, max_size=8), st.data())
 def test_rows_are_split_where_they_end(records: list[Record], data: st.DataObject) -> None:
-    lines = [copy_text.lines([record])[0] for record in records]
+    lines = [copy_lines([record])[0] for record in records]
     assert copy_text.split(copy_text.payload(lines)) == [line.encode() for line in lines]
 
 
 def test_a_second_is_written_alike_wherever_a_flush_begins() -> None:
     far: list[Record] = [tick(0), tick(0, time=NOW_US - 86_400_000_000, received_at=NOW_US + 3_599_999_999)]
-    together, alone = copy_text.lines(far)[1], copy_text.lines(far[1:])[0]
+    together, alone = copy_lines(far)[1], copy_lines(far[1:])[0]
     assert together == alone
     assert together.startswith("2026-09-20 14:13:20.000000+00\t")
     assert together.endswith("\t2026-09-21 15:13:19.999999+00\n")

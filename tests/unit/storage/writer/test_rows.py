@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from ingestd.records import Record, Tick, Trade
 from ingestd.storage.writer import copy_text
 from ingestd.storage.writer.rows import RowMaker
-from tests.support.records import market_records, tick, trade
+from ingestd.venues.market_names import Names
+from tests.support.records import copy_lines, market_records, tick, trade
 
 
 def made(*batches: list[Record]) -> RowMaker:
-    maker = RowMaker()
+    maker = RowMaker(Names())
     for batch in batches:
         maker.add(batch)
     return maker
@@ -48,7 +49,7 @@ def test_every_record_is_one_row_of_its_table_and_each_row_names_its_record(batc
     assert sorted(map(id, found)) == sorted(id(record) for batch in batches for record in batch)
     for name, table in rows.items():
         assert {copy_text.table_of(record) for record in table.records} == {name}
-        lines = [copy_text.lines([record])[0].encode() for record in table.records]
+        lines = [copy_lines([record])[0].encode() for record in table.records]
         if table.columns != table.table.columns:
             assert table.columns + table.table.seldom == table.table.columns
             lines = [line.removesuffix(copy_text.ORDINARY_END.encode()) + b"\n" for line in lines]
@@ -69,7 +70,7 @@ def test_one_trade_that_is_no_ordinary_one_brings_the_columns_of_all(what: str, 
     rows = made(*batches).rows()["trades"]
 
     assert rows.columns == rows.table.columns
-    assert copy_text.split(rows.payload) == [line.encode() for line in copy_text.lines(trades)]
+    assert copy_text.split(rows.payload) == [line.encode() for line in copy_lines(trades)]
     ordinary = made([trade(number) for number in range(4)]).rows()["trades"]
     assert ordinary.columns == rows.table.columns[:9]
     assert {line.count(b"\t") for line in copy_text.split(ordinary.payload)} == {8}
@@ -85,7 +86,7 @@ def test_a_row_is_taken_out_with_its_record() -> None:
 
 
 def test_what_is_withheld_is_counted_and_makes_no_row() -> None:
-    maker = RowMaker(lambda record: isinstance(record, Tick) and record.symbol == "A")
+    maker = RowMaker(Names(), lambda record: isinstance(record, Tick) and record.symbol == "A")
     maker.add([tick(1, symbol="A"), tick(2, symbol="B"), trade(3, symbol="A")])
     maker.add([tick(4, symbol="A")])
     assert {name: rows.count for name, rows in maker.rows().items()} == {"market_ticks": 1, "trades": 1}
