@@ -90,10 +90,11 @@ class MarketStore:
         if isinstance(record, Rejected):
             return record
         said = next((value for name, value in message.headers if name == envelope.SYMBOL_HEADER and value), None)
-        name, symbol = (
-            record.symbol,
-            self._sent.symbol(record.exchange, record.symbol) if said is None else said.decode(),
-        )
+        name = record.symbol
+        try:
+            symbol = self._sent.symbol(record.exchange, name) if said is None else said.decode()
+        except UnicodeDecodeError as error:
+            raise EnvelopeError(f"the header {envelope.SYMBOL_HEADER} is not UTF-8") from error
         if symbol == name:
             return record
         if self._sent.style == "venue" and is_name(record.exchange) and is_name(name) and is_name(symbol):

@@ -12,7 +12,7 @@ from ingestd.venues.symbol_names import compact_symbol, dash_symbol, unified_sym
 UNKNOWN_MARKET = "unknown_market"
 """The reason for which a record is put aside whose market has no name in the configured style."""
 
-_NAMES_KEPT = 100_000  # by a translator; more can only be invented
+_NAMES_KEPT = 200_000  # more can only be invented
 
 
 class KnownMarkets:
@@ -33,8 +33,9 @@ class KnownMarkets:
         self._exchanges: set[str] = set()
 
     def learn(self, exchange: str, symbol: str, name: str) -> None:
-        """Remember a market's name, unless the market or the name is known already."""
-        if (exchange, symbol) not in self._names and (exchange, name) not in self._symbols:
+        """Remember a market's name, unless the market or the name is known already, or there are too many."""
+        is_new = (exchange, symbol) not in self._names and (exchange, name) not in self._symbols
+        if is_new and len(self._names) < _NAMES_KEPT:
             self._names[exchange, symbol] = name
             self._symbols[exchange, name] = symbol
             self._exchanges.add(exchange)
