@@ -1,3 +1,12 @@
+-- Earlier versions know the unified style only, and would take what is stored for it.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM ingestd_settings WHERE name LIKE 'symbol_style%' AND value <> 'unified') THEN
+        RAISE EXCEPTION 'symbols are stored in another style than unified: convert them first, with
+database.symbol_style = "unified" and ingestd migrate --rename-symbols';
+    END IF;
+END
+$$;
 CREATE OR REPLACE FUNCTION ingestd_counted_base(exchange text, symbol text)
 RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN symbol NOT LIKE '%:%'

@@ -16,7 +16,7 @@ from ingestd.storage import candle_rebuild, gap_filling, gap_ledger, rollups, sy
 from ingestd.storage import engine as engines
 from ingestd.storage.database import Database
 from ingestd.storage.gap_ledger import GapChoice
-from ingestd.storage.migrate import check_schema, migrate
+from ingestd.storage.migrate import check_schema, down, migrate
 from ingestd.storage.writer.writer import prepare, write
 from ingestd.venues.market_names import KnownMarkets, Names
 from tests.integration.storage.test_candle_rebuild import DAY, GONE, HOLE, KEPT, LATE, STORED, TODAY
@@ -217,6 +217,29 @@ async def test_every_row_and_candle_is_renamed_whatever_interrupts_it(database: 
         expected = expected_candles(rows, bucket)
         found = [row for row in await candles(db, relation) if row[2] != PERPETUAL]
         assert found == [row for row in expected if row[2] != PERPETUAL], relation
+    await db.close()
+
+
+async def test_a_database_in_another_style_does_not_go_back_to_a_version_that_knows_none(
+    database: DatabaseForTest,
+) -> None:
+    db = await connected(database, "dash")
+    await db.execute("UPDATE ingestd_settings SET value = 'dash'")
+    with pytest.raises(SchemaError, match="symbols are stored in another style than unified"):
+        await down(db, 14)
+    db.names = Names()
+    await migrate(db, config_of("unified"), rename_symbols=True)
+    await down(db, 14)
+    await migrate(db, config_of("unified"))
+    assert await symbol_style.read(db) == {"symbol_style": "unified"}
+    await db.close()
+
+
+async def test_a_colon_alone_makes_no_contract(database: DatabaseForTest) -> None:
+    db = await database.connect()
+    for name in ("tDOGE:USD", "BTCUSDT.P", "BTC-USDT.P", "BTC/USDT"):
+        assert await db.fetchval("SELECT ingestd_counted_base('bitfinex', $1)", name), name
+    assert not await db.fetchval("SELECT ingestd_counted_base('bitfinex', 'BTC/USDT:USDT')")
     await db.close()
 
 
