@@ -22,6 +22,7 @@ from ingestd.config.values import is_pattern
 from ingestd.errors import ConfigError, Problem, SchemaError
 from ingestd.gaps.causes import explanation, status_meanings
 from ingestd.printable import printable
+from ingestd.storage import symbol_style
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
 from ingestd.storage.gap_ledger import GapChoice, GapRow, count_gaps, has_data, known_streams, list_gaps
@@ -99,6 +100,7 @@ async def _read(config: Config, choice: GapChoice, limit: int) -> tuple[list[Gap
     try:
         if not await database.fetchval("SELECT to_regclass('public.feed_gaps') IS NOT NULL"):
             raise SchemaError(f"{database.target}: has no table of gaps: run `ingestd migrate -c FILE`")
+        await symbol_style.require(database)
         rows, counts = await list_gaps(database, choice, limit), await count_gaps(database, choice)
         if rows:
             return rows, counts, ""

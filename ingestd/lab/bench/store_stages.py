@@ -10,6 +10,7 @@ from pathlib import Path
 from ingestd.clock import monotonic_s
 from ingestd.config.loading import parse
 from ingestd.config.models import Config, DatabaseConfig, JournalConfig
+from ingestd.config.values import SymbolStyle
 from ingestd.intake.intake import Intake
 from ingestd.journal.journal import Journal
 from ingestd.lab.bench import rig
@@ -25,6 +26,7 @@ from ingestd.storage.database import Database
 from ingestd.storage.retention import accepted_window
 from ingestd.storage.writer import copy_text
 from ingestd.storage.writer.tables import TABLES
+from ingestd.venues.market_names import Names
 
 _BATCH_RECORDS = 2000
 BATCH_SIZES = (500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
@@ -34,7 +36,9 @@ QUICK_BATCH_SIZES = (1000, 10_000)
 async def measure(plan: Plan, server: Server, figures: Figures) -> None:
     """Measure rows per second of each stage, in turn, so that other load on the machine affects all stages alike."""
     records = trades(plan.rows)
-    rates: dict[str, list[float]] = {key: [] for key in ("psql", "intake", "journal", "text", "copy", "sink")}
+    rates: dict[str, list[float]] = {
+        key: [] for key in ("psql", "intake", "journal", "text", "copy", "sink", "compact")
+    }
     async with server.database() as dsn:
         with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as folder:
             file = Path(folder) / "trades.copy"
@@ -50,12 +54,14 @@ async def measure(plan: Plan, server: Server, figures: Figures) -> None:
                 rates["psql"].append(plan.rows / await rig.psql_copy(dsn, file, plan.rows))
                 rates["copy"].append(await _copy(dsn, records, config.database.max_flush_records))
                 rates["sink"].append(await drained(dsn, home / "sink", records, config.database))
+                rates["compact"].append(await drained(dsn, home / "compact", records, config.database, style="compact"))
     figures.rate("store.intake", "intake and journal: put, validated, sealed, durable", rates["intake"])
     figures.rate("store.journal", f"journal alone, batches of {_BATCH_RECORDS:,}", rates["journal"])
     figures.rate("store.text", "COPY text", rates["text"])
     figures.rate("store.psql", "psql \\copy, one transaction", rates["psql"])
     figures.rate("store.copy", "COPY of ready text, a transaction each flush", rates["copy"], limit="store.psql")
     figures.rate("store.sink", "the sink, from the journal's disk to the commit", rates["sink"], limit="store.psql")
+    figures.rate("store.sink_compact", "the same with compact symbols", rates["compact"], limit="store.sink")
 
 
 async def batch_sizes(plan: Plan, server: Server, figures: Figures) -> None:
@@ -134,7 +140,12 @@ async def _copy(dsn: str, records: list[Record], flush_records: int) -> float:
 
 
 async def drained(
-    dsn: str, state_dir: Path, records: list[Record], config: DatabaseConfig, batch_records: int = _BATCH_RECORDS
+    dsn: str,
+    state_dir: Path,
+    records: list[Record],
+    config: DatabaseConfig,
+    batch_records: int = _BATCH_RECORDS,
+    style: SymbolStyle = "unified",
 ) -> float:
     """Rows per second at which the sink drains a journal that was filled before the clock started."""
     metrics = Metrics()
@@ -142,7 +153,15 @@ async def drained(
         cursor = journal.cursor("timescale")
         for portion in portions(records, batch_records):
             await journal.append(portion)
-        sink = TimescaleSink(cursor, lambda: journal.journal_ids, lambda: Database.connect(dsn), config, metrics)
+        names = Names(style)
+        sink = TimescaleSink(
+            cursor,
+            lambda: journal.journal_ids,
+            lambda: Database.connect(dsn, names=names),
+            config,
+            metrics,
+            names=names,
+        )
         sink.finish()
         async with connected(dsn) as database:
             await rig.emptied(database)
