@@ -15,6 +15,7 @@ from ingestd.venues.symbol_names import compact_symbol, dash_symbol, venue_symbo
 
 log = structlog.get_logger()
 
+_TAKEN = "23505"  # the SQLSTATE of a unique violation
 _OF_THE_ROW = ("22", "23", "54")  # SQLSTATE classes of errors about a row's values, which stay the same at each attempt
 
 
@@ -47,16 +48,20 @@ async def upsert_symbols(db: Database, rows: Iterable[MarketInfo]) -> int:
     return await _upsert(db, [markets[key] for key in sorted(markets)])
 
 
-async def _upsert(db: Database, markets: Sequence[MarketInfo]) -> int:
-    """Store all markets in one statement. If the server refuses it, store each half by itself."""
+async def _upsert(db: Database, markets: Sequence[MarketInfo], *, named: bool = True) -> int:
+    """Store all markets in one statement. If the server refuses it, store each half by itself, and of one market whose
+    name another one has everything but that name."""
     if not markets:
         return 0
     try:
-        columns = [list(column) for column in zip(*map(columns_of, markets), strict=True)]
-        return await db.execute(read_sql("queries/upsert_symbols.sql"), *columns)
+        names = _distinct_names(markets) if named else [None] * len(markets)
+        rows = map(columns_of, markets, names)
+        return await db.execute(read_sql("queries/upsert_symbols.sql"), *map(list, zip(*rows, strict=True)))
     except (DatabaseError, DecimalException, ValueError) as error:  # a ValueError: the driver cannot send it
         if isinstance(error, DatabaseError) and not error.sqlstate.startswith(_OF_THE_ROW):
             raise
+        if len(markets) == 1 and named and isinstance(error, DatabaseError) and error.sqlstate == _TAKEN:
+            return await _upsert(db, markets, named=False)
         if len(markets) == 1:
             log.warning("market_not_stored", exchange=markets[0].exchange, symbol=markets[0].symbol, error=str(error))
             return 0
@@ -83,7 +88,7 @@ def decimals_of(step: str | None) -> int | None:
     return max(0, -exponent)
 
 
-def columns_of(market: MarketInfo) -> tuple[object, ...]:
+def columns_of(market: MarketInfo, venue_name: str | None) -> tuple[object, ...]:
     """The market's row, in the order of the statement. Raises ValueError or DecimalException for a malformed number."""
     return (
         market.exchange,
@@ -91,7 +96,7 @@ def columns_of(market: MarketInfo) -> tuple[object, ...]:
         market.market_id,
         compact_symbol(market.exchange, market.symbol),
         dash_symbol(market.exchange, market.symbol),
-        _venue_name(market),
+        venue_name,
         market.base,
         market.quote,
         market.type,
@@ -105,6 +110,17 @@ def columns_of(market: MarketInfo) -> tuple[object, ...]:
         market.quantity_unit,
         market.open_interest_unit,
     )
+
+
+def _distinct_names(markets: Sequence[MarketInfo]) -> list[str | None]:
+    """The venue's own name of each market; None if an earlier one of the same venue has it."""
+    taken: set[tuple[str, str]] = set()
+    names: list[str | None] = []
+    for market in markets:
+        name = market.exchange, _venue_name(market)
+        names.append(None if name in taken else name[1])
+        taken.add(name)
+    return names
 
 
 def _venue_name(market: MarketInfo) -> str:

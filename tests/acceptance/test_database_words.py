@@ -82,10 +82,10 @@ async def role(postgres_database: DatabaseForTest) -> AsyncIterator[str]:
 async def test_who_may_nothing_is_told_the_grant(postgres_database: DatabaseForTest, tmp_path: Path, role: str) -> None:
     dsn, name = as_role(postgres_database, role), postgres_database.dsn.rpartition("/")[2]
     for command, grant in (
-        (("gaps",), f'GRANT SELECT ON public.feed_gaps TO "{role}"'),
+        (("gaps",), f'GRANT SELECT ON public.ingestd_settings TO "{role}"'),
         (("migrate",), f'GRANT SELECT ON public.ingestd_migrations TO "{role}"'),
         (("migrate", "status"), f'GRANT SELECT ON public.ingestd_migrations TO "{role}"'),
-        (("run",), f'GRANT SELECT ON public.ingestd_migrations TO "{role}"'),
+        (("run",), f'GRANT SELECT ON public.ingestd_settings TO "{role}"'),
         (BACKFILL, f'GRANT SELECT ON public.ingestd_migrations TO "{role}"'),
     ):
         error = await said(tmp_path, dsn, command)
@@ -93,7 +93,7 @@ async def test_who_may_nothing_is_told_the_grant(postgres_database: DatabaseForT
         assert f"database '{name}', user '{role}'" in error
     await superuser(postgres_database.dsn, f"GRANT pg_read_all_data TO {role}")
     error = await said(tmp_path, dsn, ("migrate", "down", "--to", "0", "--yes"))
-    assert "only the owner of mark_prices_time may do that: connect as it" in error, error
+    assert "only the owner of ingestd_settings may do that: connect as it" in error, error
     await superuser(
         postgres_database.dsn, f"REVOKE pg_read_all_data FROM {role}; REVOKE ALL ON SCHEMA public FROM PUBLIC"
     )

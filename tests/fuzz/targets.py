@@ -469,7 +469,7 @@ def market_answer(data: bytes) -> None:
     infos = [market_info(name, market) for market in exchange.markets.values()]
     assert SYMBOL in {info.symbol for info in infos}, "the sound market is gone"
     for info in infos:
-        for column in columns_of(info):
+        for column in columns_of(info, info.market_id):
             assert not isinstance(column, str) or (len(column) <= 1600 and "\0" not in column and column.encode())
             assert not isinstance(column, Decimal) or (column.is_finite() and abs(column.adjusted()) < 100)
 
