@@ -13,11 +13,13 @@ from ingestd.cli.options import Integer, found, later_config_option
 from ingestd.cli.say import say
 from ingestd.cli.signals import run_to_its_end
 from ingestd.config.models import Config
+from ingestd.config.packs import PACKS
 from ingestd.storage import migrate as migrations
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
 from ingestd.storage.engine import EngineChoice
 from ingestd.storage.migrations import read_sql
+from ingestd.storage.packs import configured
 
 Result = TypeVar("Result")
 
@@ -58,24 +60,28 @@ def migrate(context: click.Context, config_file: Path | None, dry_run: bool, eng
 @later_config_option
 @click.pass_obj
 def status(of_group: Path | None, config_file: Path | None) -> None:
-    """List every migration and when it was applied."""
+    """List every migration and when it was applied; those of packs too."""
     config = load_for_database(found(config_file or of_group))
-    for line in _with_database(config, migrations.status):
+    for line in _with_database(config, lambda db: migrations.status(db, configured(config))):
+        name = f"{line.pack}/{line.name}" if line.pack else line.name
         applied = "not applied" if line.applied_at is None else f"applied {line.applied_at:%Y-%m-%d %H:%M:%S}Z"
-        say(f"{line.version:04d} {line.name:30} {applied}{line.note and f' ({line.note})'}")
+        say(f"{line.version:04d} {name:30} {applied}{line.note and f' ({line.note})'}")
 
 
 @migrate.command()
 @later_config_option
 @click.option("--to", "target", type=Integer(min=0), required=True, help="Undo every migration above this number.")
+@click.option("--pack", type=click.Choice(PACKS), help="Undo those of this pack; above 0: drop it.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation; the data in dropped objects is lost.")
 @click.pass_obj
-def down(of_group: Path | None, config_file: Path | None, target: int, yes: bool) -> None:
+def down(of_group: Path | None, config_file: Path | None, target: int, pack: str | None, yes: bool) -> None:
     """Undo migrations, newest first."""
     config = load_for_database(found(config_file or of_group))
     if not yes:
-        click.confirm(f"Undo every migration above {target}? The data in what they created is lost.", abort=True)
-    done = _with_database(config, lambda db: migrations.down(db, target))
+        of_pack = f" of the pack {pack}" if pack else ""
+        question = f"Undo every migration{of_pack} above {target}? The data in what they created is lost."
+        click.confirm(question, abort=True)
+    done = _with_database(config, lambda db: migrations.down(db, target, pack=pack or ""))
     say("\n".join(done) or "nothing to undo")
 
 

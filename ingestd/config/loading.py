@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from ingestd.config.messages import nearest, problem_of
 from ingestd.config.models import Config
 from ingestd.config.overlap import overlaps
+from ingestd.config.packs import contradictions
 from ingestd.config.secrets import hide
 from ingestd.config.section import Section, marked_values, options_of
 from ingestd.config.values import read_text, why_unreadable
@@ -75,7 +76,9 @@ def examine(
         _hide_secrets(config)
     except ValidationError as error:
         return None, [*problems, *(problem_of(detail) for detail in error.errors())]
-    return config, [*problems, *overlaps(config.feeds)]
+    packs = () if config.database is None else config.database.packs
+    captured = {feed.exchange for feed in config.feeds}
+    return config, [*problems, *overlaps(config.feeds), *contradictions(packs, config.packs, captured)]
 
 
 def by_variable(problems: Iterable[Problem], environ: Mapping[str, str]) -> list[Problem]:

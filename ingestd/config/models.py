@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import Field, StringConstraints, create_model, model_validator
 
 from ingestd.channels import ROWS, Channel
+from ingestd.config.packs import PacksConfig
 from ingestd.config.secrets import hide
 from ingestd.config.section import MayHoldSecret, Section
 from ingestd.config.servers import DatabaseConfig as DatabaseConfig  # re-exported for the rooms
@@ -222,6 +223,7 @@ class Config(_WithSinks):
     retention: RetentionConfig = RetentionConfig()
     validation: ValidationConfig = ValidationConfig()
     backfill: BackfillConfig = BackfillConfig()
+    packs: PacksConfig = PacksConfig()
     feeds: list[FeedConfig] = []
 
     def section(self, options: type[SectionT]) -> SectionT:

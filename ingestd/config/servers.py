@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from ingestd.config.dsn import changed, shown
+from ingestd.config.packs import PackName
 from ingestd.config.secrets import why_doubtful
 from ingestd.config.section import MayHoldSecret, Section
 from ingestd.config.values import KAFKA_NAME, FilePath, Seconds, SizeBytes, SymbolStyle, read_password, read_secret
@@ -46,6 +47,7 @@ class DatabaseConfig(Section):
     lock_timeout_s: Seconds = 5.0
     symbol_style: SymbolStyle = "unified"
     direct_compress: bool = False
+    packs: list[PackName] = []
 
     @model_validator(mode="after")
     def _one_dsn(self) -> DatabaseConfig:

@@ -71,7 +71,7 @@ class DatabaseAccess:
         try:
             database = await self.connect_bounded()
             try:
-                engine = await check_schema(database)
+                engine = await check_schema(database, self._config.packs)
                 grants = await missing_grants(database, engine)
             finally:
                 await database.close()

@@ -11,38 +11,29 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-import ingestd
 from ingestd.config.models import Config
-from ingestd.errors import DatabaseError, SchemaError
-from ingestd.failpoints import passing
-from ingestd.storage import candle_rebuild, migration_steps, migrations, policies, symbol_rename, symbol_style
+from ingestd.errors import SchemaError
+from ingestd.storage import candle_rebuild, migration_steps, migrations, packs, policies, symbol_rename, symbol_style
 from ingestd.storage import engine as engines
+from ingestd.storage import migration_records as records
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine, EngineChoice
 from ingestd.storage.migration_steps import Direction, Step, locked
 from ingestd.storage.migrations import Applied, Migration
-from ingestd.storage.session_settings import SCHEMA, quoted
-
-_RECORD_TABLE = """
-CREATE TABLE IF NOT EXISTS ingestd_migrations (
-    version         integer     PRIMARY KEY,
-    name            text        NOT NULL,
-    checksum        text        NOT NULL,
-    engine          text        NOT NULL,
-    program_version text        NOT NULL,
-    applied_at      timestamptz NOT NULL DEFAULT now()
-)
-"""
 
 
 @dataclass(frozen=True, slots=True)
 class MigrationStatus:
-    """One line of `ingestd migrate status`. `applied_at` None: not applied yet. `note` says if it was interrupted."""
+    """One line of `ingestd migrate status`. `applied_at` None: not applied yet. `note` says if it was interrupted.
+
+    `pack`: whose number it is; "": the schema's own.
+    """
 
     version: int
     name: str
     applied_at: datetime | None
     note: str = ""
+    pack: str = ""
 
 
 async def migrate(
@@ -53,7 +44,7 @@ async def migrate(
     rename_symbols: bool = False,
     lock_timeout_s: float = 10.0,
 ) -> list[str]:
-    """Apply what is missing and converge the policies. Return one line for each thing done.
+    """Apply what is missing, converge the policies, and apply the configured packs. One line for each thing done.
 
     `rename_symbols`: convert the stored symbols to the configured style. Raises SchemaError if the database contradicts
     the files or the style, if another program holds the lock for longer than `lock_timeout_s`, or if the chosen engine
@@ -63,20 +54,13 @@ async def migrate(
     found = await _settle_engine(db, engine, done, lock_timeout_s)
     files = migrations.load(found)
     await _settle_interrupted(db, files, "up", done, lock_timeout_s)
-    for migration in migrations.pending(found, files, await _applied(db)):
+    for migration in migrations.pending(found, files, await records.applied(db)):
         if _is_in_steps(migration, found):
             await _run_in_steps(db, _steps_up(migration, found), migration, "up", lock_timeout_s)
             done.append(f"applied {migration}")
             continue
-        async with locked(db, lock_timeout_s):
-            await db.script(_RECORD_TABLE)
-            # Another program may have applied it while this one waited for the lock.
-            if migration in migrations.pending(found, files, await _applied(db)):
-                await _run(db, migration, migration.up)
-                passing("migrate.applied")
-                await _record(db, migration, found)
-                passing("migrate.recorded")
-                done.append(f"applied {migration}")
+        if await records.apply(db, migration, files, found, lock_timeout_s):
+            done.append(f"applied {migration}")
     async with locked(db, lock_timeout_s):
         await symbol_style.record_first(db)
     if rename_symbols:
@@ -84,7 +68,7 @@ async def migrate(
     await symbol_style.require(db)
     async with locked(db, lock_timeout_s):
         done += await policies.converge(db, found, config)
-    return done
+    return done + await packs.migrate(db, found, config, lock_timeout_s)
 
 
 async def plan(db: Database, config: Config, *, engine: EngineChoice = "auto") -> str:
@@ -94,7 +78,7 @@ async def plan(db: Database, config: Config, *, engine: EngineChoice = "auto") -
     if extension:
         parts.append(f"{engines.CREATE_EXTENSION};")
         present = Engine.TIMESCALEDB
-    waiting = migrations.pending(present, migrations.load(present), await _applied(db))
+    waiting = migrations.pending(present, migrations.load(present), await records.applied(db))
     interrupted = await migration_steps.unfinished(db)
     if interrupted is not None and (interrupted.direction == "down" or candle_rebuild.TAKE_OVER in interrupted.done):
         parts.append(f"-- first, of the interrupted migration {interrupted.version:04d}: {_note(interrupted)}")
@@ -104,47 +88,57 @@ async def plan(db: Database, config: Config, *, engine: EngineChoice = "auto") -
         parts.append("-- then the policies: run this again after migrating to see what they would change")
     else:
         parts += [f"-- {change.text}\n{change.sql}" for change in await policies.changes(db, present, config)]
+    parts += await packs.plan(db, present, config)
     return "\n".join(parts)
 
 
-async def status(db: Database) -> list[MigrationStatus]:
-    """Every migration, applied or not, in order."""
-    applied = {row.version: row for row in await _applied(db)}
+async def status(db: Database, of_packs: Sequence[str] = ()) -> list[MigrationStatus]:
+    """Every migration, applied or not, in order; then those of the named packs, and of others that were applied."""
+    engine = await engines.detect(db)
+    applied = {row.version: row for row in await records.applied(db)}
     interrupted = await migration_steps.unfinished(db)
     notes = {} if interrupted is None else {interrupted.version: _note(interrupted)}
-    known: dict[int, Migration | Applied] = {row.version: row for row in migrations.load(await engines.detect(db))}
+    known: dict[int, Migration | Applied] = {row.version: row for row in migrations.load(engine)}
     known.update(applied)
-    return [
-        MigrationStatus(version, row.name, row.applied_at if isinstance(row, Applied) else None, notes.get(version, ""))
-        for version, row in sorted(known.items())
-    ]
+    lines = [_line(row, notes.get(version, "")) for version, row in sorted(known.items())]
+    return lines + [_line(row, note) for row, note in await packs.known(db, engine, of_packs)]
 
 
-async def down(db: Database, to: int, *, lock_timeout_s: float = 10.0) -> list[str]:
-    """Undo every migration above number `to`, newest first. The data of dropped tables is lost."""
+def _line(row: Migration | Applied, note: str) -> MigrationStatus:
+    return MigrationStatus(row.version, row.name, row.applied_at if isinstance(row, Applied) else None, note, row.pack)
+
+
+async def down(db: Database, to: int, *, pack: str = "", lock_timeout_s: float = 10.0) -> list[str]:
+    """Undo every migration above number `to`, newest first: the schema's, or those of a pack.
+
+    The data of dropped tables is lost. Raises SchemaError, before anything is undone, if packs use the schema.
+    """
     engine = await engines.detect(db)
+    if pack:
+        return await packs.down(db, engine, pack, to, lock_timeout_s)
     files = {migration.version: migration for migration in migrations.load(engine)}
     undone: list[str] = []
     await _settle_interrupted(db, list(files.values()), "down", undone, lock_timeout_s, down_to=to)
     while True:
         async with locked(db, lock_timeout_s):
-            applied = await _applied(db)
+            applied = await records.applied(db)
             migrations.pending(engine, list(files.values()), applied)
             if not applied or applied[-1].version <= to:
                 return undone
+            await packs.require_none(db)
             migration = files[applied[-1].version]
             if not _is_in_steps(migration, engine):
-                await _run(db, migration, migration.down)
-                await _unrecord(db, migration)
+                await records.run(db, migration, migration.down)
+                await records.unrecord(db, migration)
         if _is_in_steps(migration, engine):
             await _run_in_steps(db, _steps_down(migration), migration, "down", lock_timeout_s)
         undone.append(f"undid {migration}")
 
 
-async def check_schema(db: Database) -> Engine:
-    """Return the database's engine. Raises SchemaError if the schema is not the one this program needs."""
+async def check_schema(db: Database, of_packs: Sequence[str] = ()) -> Engine:
+    """Return the database's engine. Raises SchemaError if the schema, or a pack, is not the one this program needs."""
     engine = await engines.detect(db)
-    applied = await _applied(db)
+    applied = await records.applied(db)
     waiting = migrations.pending(engine, migrations.load(engine), applied)
     if waiting and not applied:
         raise SchemaError(f"{db.target}: the database is empty: run `ingestd migrate -c FILE`")
@@ -152,6 +146,7 @@ async def check_schema(db: Database) -> Engine:
         names = ", ".join(str(migration) for migration in waiting)
         raise SchemaError(f"{db.target}: the schema lacks {names}: run `ingestd migrate -c FILE`")
     await symbol_style.require(db)
+    await packs.require(db, engine, of_packs)
     return engine
 
 
@@ -179,7 +174,7 @@ async def _choose_engine(db: Database, choice: EngineChoice) -> tuple[Engine, bo
     It is never added to a database that was set up without it. Raises SchemaError if the choice is not possible.
     """
     present = await engines.detect(db)
-    is_set_up = bool(await _applied(db))
+    is_set_up = bool(await records.applied(db))
     if present is not Engine.POSTGRES or choice == "postgres" or is_set_up:
         _require_choice(db, present, choice)
         return present, False, None
@@ -201,56 +196,17 @@ def _require_choice(db: Database, present: Engine, choice: EngineChoice) -> None
         )
 
 
-async def _applied(db: Database) -> Sequence[Applied]:
-    if await db.fetchval("SELECT to_regclass($1::text)::text", f"{SCHEMA}.ingestd_migrations") is None:
-        await _require_no_other_home(db)
-        return []
-    rows = await db.fetch("SELECT version, name, checksum, engine, applied_at FROM ingestd_migrations ORDER BY version")
-    return [Applied(**row) for row in rows]
-
-
-async def _require_no_other_home(db: Database) -> None:
-    """Raise SchemaError if the role's search_path leads to our tables in another schema, as earlier versions allowed:
-    new tables beside them would leave behind everything that is stored."""
-    rows = await db.fetch(
-        "SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
-        " WHERE relname = 'ingestd_migrations' AND relkind = 'r' AND has_schema_privilege(nspname, 'USAGE')"
-        " AND has_table_privilege(pg_class.oid, 'SELECT') AND nspname = ANY (SELECT trim(both ' \"' FROM entry)"
-        " FROM pg_settings, unnest(string_to_array(replace(reset_val, '$user', current_user), ',')) AS entry"
-        " WHERE pg_settings.name = 'search_path')"
-    )
-    for row in rows:
-        schema = quoted(row["nspname"])
-        if await db.fetchval(f"SELECT EXISTS (SELECT FROM {schema}.ingestd_migrations)"):  # noqa: S608 # quoted
-            raise SchemaError(
-                f"{db.target}: the tables are in the schema {schema}, to which the search_path of the role or the "
-                f"database leads, and belong in {SCHEMA}: move each with ALTER TABLE {schema}.name SET SCHEMA {SCHEMA}"
-                " (functions, views and continuous aggregates too), or migrate a new database and move the rows there"
-            )
-
-
-async def _record(db: Database, migration: Migration, engine: Engine) -> None:
-    sql = (
-        "INSERT INTO ingestd_migrations (version, name, checksum, engine, program_version) VALUES ($1, $2, $3, $4, $5)"
-    )
-    row = migration.version, migration.name, migration.checksum, engine.value, ingestd.__version__
-    await db.execute(sql, *row)
-
-
 def _is_in_steps(migration: Migration, engine: Engine) -> bool:
     return migration.version == candle_rebuild.VERSION and engine.has_continuous_aggregates
 
 
 def _steps_up(migration: Migration, engine: Engine) -> list[Step]:
-    return candle_rebuild.steps(migration.up, Step("record", partial(_record, migration=migration, engine=engine)))
+    recorded = Step("record", partial(records.record, migration=migration, engine=engine))
+    return candle_rebuild.steps(migration.up, recorded)
 
 
 def _steps_down(migration: Migration) -> list[Step]:
-    return candle_rebuild.steps(migration.down, Step("record", partial(_unrecord, migration=migration)))
-
-
-async def _unrecord(db: Database, migration: Migration) -> None:
-    await db.execute("DELETE FROM ingestd_migrations WHERE version = $1", migration.version)
+    return candle_rebuild.steps(migration.down, Step("record", partial(records.unrecord, migration=migration)))
 
 
 async def _run_in_steps(
@@ -303,18 +259,3 @@ def _steps_plan(migration: Migration, engine: Engine, done: Collection[str]) -> 
     return "\n".join(
         ["\n-- in steps, of which each may be interrupted and gone on with; the SQL above is the first:", *lines]
     )
-
-
-async def _run(db: Database, migration: Migration, sql: str) -> None:
-    if _has_no_statement(sql):
-        return
-    try:
-        await db.script(sql)
-    except DatabaseError as exc:
-        context = f" ({exc.context.partition(chr(10))[0]})" if exc.context else ""
-        raise SchemaError(f"{db.target}: migration {migration} failed: {exc} [{exc.sqlstate}]{context}") from exc
-
-
-def _has_no_statement(sql: str) -> bool:
-    """Whether a file is comments only: the driver fails on the server's answer to an empty query."""
-    return all(not line.strip() or line.lstrip().startswith("--") for line in sql.splitlines())

@@ -19,7 +19,9 @@ from ingestd.errors import SchemaError
 from ingestd.storage.engine import Engine
 
 _FILE_NAME = re.compile(r"(?P<version>\d{4})_(?P<name>[a-z0-9_]+)(?P<down>\.down)?\.sql")
+_INCLUDED = re.compile(r"^\\ir (?P<file>[a-z0-9_/.]+)$", re.MULTILINE)  # psql's own: relative to the file that says it
 _COMMON = "migrations"
+_PACKS = "packs"
 
 # Where each engine's own part of a migration is: in the first of these folders that has the migration. The Apache
 # edition of TimescaleDB makes hypertables as the Community edition does, and candles as plain PostgreSQL does.
@@ -32,19 +34,23 @@ _FOLDERS: Mapping[Engine, Sequence[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One migration. `checksum` is the SHA-256 of `up` only: `down` may be corrected later."""
+    """One migration. `checksum` is the SHA-256 of `up` only: `down` may be corrected later.
+
+    `pack`: the pack whose series it belongs to; "": the schema that every database has.
+    """
 
     version: int
     name: str
     up: str
     down: str
+    pack: str = ""
 
     @property
     def checksum(self) -> str:
         return hashlib.sha256(self.up.encode()).hexdigest()
 
     def __str__(self) -> str:
-        return f"{self.version:04d}_{self.name}"
+        return _title(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +62,20 @@ class Applied:
     checksum: str
     engine: str
     applied_at: datetime
+    pack: str = ""
 
     def __str__(self) -> str:
-        return f"{self.version:04d}_{self.name}"
+        return _title(self)
+
+
+def _title(migration: Migration | Applied) -> str:
+    """`0001_name`, or `pack/0001_name`."""
+    series = f"{migration.pack}/" if migration.pack else ""
+    return f"{series}{migration.version:04d}_{migration.name}"
 
 
 def sql_root() -> Traversable:
-    """The folder that holds all SQL files: `migrations/`, `queries/`, `roles/` and one folder for each engine."""
+    """The folder that holds all SQL files: `migrations/`, `packs/`, `queries/`, `roles/` and one for each engine."""
     packaged = files("ingestd") / "_data" / "sql"
     if packaged.is_dir():
         return packaged
@@ -74,7 +87,7 @@ def sql_root() -> Traversable:
 
 def read_sql(name: str) -> str:
     """The text of one file, such as `queries/upsert_symbols.sql`, with Unix line ends."""
-    return sql_root().joinpath(*name.split("/")).read_text(encoding="utf-8").replace("\r\n", "\n")
+    return _read(sql_root().joinpath(*name.split("/")))
 
 
 def load(engine: Engine) -> list[Migration]:
@@ -83,15 +96,30 @@ def load(engine: Engine) -> list[Migration]:
     Raises SchemaError if a file is misnamed, one of a pair is missing, or two migrations have the same number.
     """
     root = sql_root()
-    common = _read_folder(root / _COMMON)
+    return _merged(root / _COMMON, [root / folder for folder in _FOLDERS[engine]], "")
+
+
+def load_pack(engine: Engine, pack: str) -> list[Migration]:
+    """The migrations of a pack on this engine, in order: those in its folder, then the engine's own in folders there.
+
+    Raises SchemaError as `load` does, and if there is no such pack.
+    """
+    root = sql_root() / _PACKS / pack
+    if not root.is_dir():
+        raise SchemaError(f"the pack {pack} is not part of this program: its files are missing in sql/{_PACKS}")
+    return _merged(root, [root / folder for folder in _FOLDERS[engine]], pack)
+
+
+def _merged(common_folder: Traversable, folders: Sequence[Traversable], pack: str) -> list[Migration]:
+    common = _read_folder(common_folder)
     specific: dict[tuple[int, str], tuple[str, str]] = {}
-    for folder in reversed(_FOLDERS[engine]):
-        specific.update(_read_folder(root / folder))
+    for folder in reversed(folders):
+        specific.update(_read_folder(folder))
     merged = []
     for key in sorted(common.keys() | specific.keys()):
         ups, downs = zip(*(part[key] for part in (common, specific) if key in part), strict=True)
         # `up` runs the common part first, `down` the engine's own.
-        merged.append(Migration(*key, up="\n".join(ups), down="\n".join(reversed(downs))))
+        merged.append(Migration(*key, up="\n".join(ups), down="\n".join(reversed(downs)), pack=pack))
     _require_unique_versions(merged)
     return merged
 
@@ -144,12 +172,16 @@ def _read_folder(folder: Traversable) -> dict[tuple[int, str], tuple[str, str]]:
         match = _FILE_NAME.fullmatch(file.name)
         if match is None:
             raise SchemaError(f"{folder.name}/{file.name}: name it NNNN_name.sql or NNNN_name.down.sql")
-        text = file.read_text(encoding="utf-8").replace("\r\n", "\n")
+        text = _INCLUDED.sub(lambda said: _read(folder / said["file"]), _read(file))
         texts[int(match["version"]), match["name"]][match["down"] is not None] = text
     for (version, name), found in texts.items():
         if len(found) != 2:
             raise SchemaError(f"{folder.name}/{version:04d}_{name}: needs both .sql and .down.sql")
     return {key: (found[False], found[True]) for key, found in texts.items()}
+
+
+def _read(file: Traversable) -> str:
+    return file.read_text(encoding="utf-8").replace("\r\n", "\n")
 
 
 def _require_unique_versions(migrations: Iterable[Migration]) -> None:

@@ -68,6 +68,7 @@ BEGIN
                      ('audit', 'trade_logs', 'INSERT, UPDATE'),
                      ('public', 'ingestd_migrations', NULL),
                      ('public', 'ingestd_migration_steps', NULL),
+                     ('public', 'ingestd_pack_migrations', NULL),
                      ('public', 'ingestd_settings', NULL),
                      ('public', 'candles_marks', 'INSERT, DELETE'),
                      ('public', 'ohlcv_1h_marks', 'INSERT, DELETE'),

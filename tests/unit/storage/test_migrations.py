@@ -9,13 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from ingestd.config.packs import PACKS
 from ingestd.errors import SchemaError
 from ingestd.storage import migrations
 from ingestd.storage.engine import Engine
 from ingestd.storage.migrations import Applied, Migration, read_sql
 
 SQL = Path(__file__).parents[3] / "sql"
-FOLDERS = ("migrations", "timescaledb", "timescaledb-apache", "postgres")
+FOLDERS = (
+    *("migrations", "timescaledb", "timescaledb-apache", "postgres"),
+    *(file.relative_to(SQL).as_posix() for file in sorted((SQL / "packs").rglob("*")) if file.is_dir()),
+)
 
 FILES = [Migration(1, "one", "CREATE TABLE a ()", "DROP TABLE a"), Migration(2, "two", "SELECT 2", "SELECT -2")]
 
@@ -26,7 +30,7 @@ def applied(migration: Migration) -> Applied:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_every_file_is_named_and_has_its_way_back(folder: str) -> None:
-    names = {file.name for file in (SQL / folder).iterdir()}
+    names = {file.name for file in (SQL / folder).iterdir() if file.is_file()}
     for name in names:
         assert re.fullmatch(r"\d{4}_[a-z0-9_]+(\.down)?\.sql", name), name
         pair = name.replace(".down.sql", ".sql") if ".down." in name else name.replace(".sql", ".down.sql")
@@ -91,6 +95,37 @@ def test_wrong_files_are_refused(
     monkeypatch.setattr(migrations, "sql_root", lambda: tmp_path)
     with pytest.raises(SchemaError, match=message):
         migrations.load(Engine.POSTGRES)
+
+
+def test_every_pack_has_its_folder() -> None:
+    assert sorted(PACKS) == sorted(folder.name for folder in (SQL / "packs").iterdir() if folder.is_dir())
+
+
+@pytest.mark.parametrize("engine", Engine)
+@pytest.mark.parametrize("pack", PACKS)
+def test_packs_have_numbers_of_their_own(pack: str, engine: Engine) -> None:
+    loaded = migrations.load_pack(engine, pack)
+    assert [migration.version for migration in loaded] == list(range(1, len(loaded) + 1))
+    assert str(loaded[0]).startswith(f"{pack}/0001_")
+    assert all("\n\\ir" not in migration.up for migration in loaded)  # what they include is there
+    makes_time_functions = any("CREATE FUNCTION time_bucket" in migration.up for migration in loaded)
+    assert makes_time_functions == (engine is Engine.POSTGRES)
+
+
+def test_the_checksum_of_a_pack_covers_what_it_includes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "packs" / "a"
+    folder.mkdir(parents=True)
+    (folder / "0001_x.sql").write_text("SELECT 1;\n\\ir ../shared.sql\nSELECT 3;\n", encoding="utf-8")
+    (folder / "0001_x.down.sql").write_text("", encoding="utf-8")
+    (tmp_path / "packs" / "shared.sql").write_text("SELECT 2;\n", encoding="utf-8")
+    monkeypatch.setattr(migrations, "sql_root", lambda: tmp_path)
+    (before,) = migrations.load_pack(Engine.POSTGRES, "a")
+    assert before.up.split() == ["SELECT", "1;", "SELECT", "2;", "SELECT", "3;"]
+    (tmp_path / "packs" / "shared.sql").write_text("SELECT 4;\n", encoding="utf-8")
+    (after,) = migrations.load_pack(Engine.POSTGRES, "a")
+    assert before.checksum != after.checksum
+    with pytest.raises(SchemaError, match="the pack b is not part of this program"):
+        migrations.load_pack(Engine.POSTGRES, "b")
 
 
 def test_queries_are_found() -> None:

@@ -1,0 +1,56 @@
+"""The packs: which there are, the options of each, and what of them contradicts the rest of the configuration.
+
+A pack is a schema with the names of another system's documents. It is a folder of `sql/packs`; `storage/packs.py`
+applies it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Annotated, Literal, TypeAlias, get_args
+
+from pydantic import Field
+
+from ingestd.config.section import Section
+from ingestd.config.values import EXCHANGE_ID
+from ingestd.errors import Problem
+
+PackName: TypeAlias = Literal["kairos"]
+PACKS: Sequence[str] = get_args(PackName)
+
+
+class OneExchange(Section):
+    """Options of a pack whose document knows no exchange: its views show the markets of this one."""
+
+    exchange: Annotated[str | None, Field(pattern=EXCHANGE_ID)] = None
+
+
+class PacksConfig(Section):
+    """The section `[packs]`: one table for each pack that has options.
+
+    Each option is a function `option_<name>()` in the pack's schema, which its first migration makes and
+    `ingestd migrate` gives the configured value.
+    """
+
+    def options_of(self, pack: str) -> dict[str, str]:
+        """The options of a pack by name, empty if it has none."""
+        options = getattr(self, pack, None)
+        return {} if options is None else {name: str(value) for name, value in options if value is not None}
+
+
+def contradictions(packs: Sequence[str], options: PacksConfig, captured: Collection[str]) -> Iterator[Problem]:
+    """Yield a problem for each of these packs that needs an exchange which is not named, or which no feed has.
+
+    `captured`: the exchanges of the feeds. A daemon without feeds, such as one of the role sink, does not know which
+    exchanges others capture.
+    """
+    for pack in packs:
+        section = getattr(options, pack, None)
+        if section is None or "exchange" not in type(section).model_fields:
+            continue
+        path = f"packs.{pack}.exchange"
+        if section.exchange is None:
+            yield Problem(path, f"is missing: the document of the pack {pack} knows no exchange, so name one of a feed")
+        elif captured and section.exchange not in captured:
+            hint = f"feeds: {', '.join(sorted(captured))}"
+            yield Problem(path, "no feed has this exchange", repr(section.exchange), hint)

@@ -1,0 +1,164 @@
+"""The statements that documents of other systems print, each a file of `tests/sources/<document>/`, and what is right.
+
+A fixture is a TOML file:
+
+    names       the names of the document that it is about
+    lives       where they live here
+    sql         the statement, as printed; with `printed = false`, one that reads what the document only describes
+    engine      both | timescaledb | postgres: where the verdict holds
+    verdict     read: returns `rows`
+                write: `check`, run after it, returns `rows`
+                administration: the same, with search_path = public
+                replaced: the server refuses it; `replacement` runs instead, and returns `rows`
+    sqlstate    the server refuses the statement with this, as `replaced` always, and as `administration` where
+                `ingestd migrate` has done already what it asks for; a table of engines where they differ
+    alone       true: the statement runs outside of a transaction, and what it changes stays
+    rows        every row, every value as text, NULL as NULL; `{day-2}` is the date two days ago (UTC)
+    why         in a few words, where the verdict needs them
+
+`seed.sql` beside them stores what they read, and `names.toml` has the names that no SQL is about, with their test.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "tests" / "sources"
+_SHARED = ROOT.parent / "shared" / "sources"
+_DAY = re.compile(r"\{day(?P<days>[+-]\d+)?\}")
+VERDICTS = ("read", "write", "administration", "replaced")
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document. `number` begins the name of its file, `options` are those of its pack."""
+
+    name: str
+    number: str
+    search_path: str
+    options: Mapping[str, str] | None = None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The sections of an installation for it."""
+        return {
+            "database": {"dsn": "postgresql://u@h/db", "packs": [self.name], "symbol_style": "compact"},
+            "packs": {} if self.options is None else {self.name: dict(self.options)},
+            "feeds": [{"exchange": "binance", "symbols": ["BTC/USDT"]}],
+        }
+
+
+DOCUMENTS = {document.name: document for document in (Document("kairos", "000", "kairos, public"),)}
+
+
+@dataclass(frozen=True)
+class Fixture:
+    """One statement; see the module's docstring. `name` is the file's."""
+
+    document: str
+    name: str
+    names: Sequence[str]
+    lives: str
+    sql: str
+    verdict: str
+    engine: str = "both"
+    printed: bool = True
+    alone: bool = False
+    rows: Sequence[Sequence[str]] = ()
+    check: str = ""
+    replacement: str = ""
+    sqlstate: str | Mapping[str, str] = ""
+    why: str = ""
+
+    def holds_on(self, engine: str) -> bool:
+        return self.engine in ("both", engine)
+
+    def refused_on(self, engine: str) -> str:
+        return self.sqlstate if isinstance(self.sqlstate, str) else self.sqlstate[engine]
+
+    @property
+    def path(self) -> str:
+        return f"tests/sources/{self.document}/{self.name}.toml"
+
+
+def fixtures(document: str) -> list[Fixture]:
+    """Those of one document, in order."""
+    files = [file for file in sorted((FOLDER / document).glob("*.toml")) if file.name != "names.toml"]
+    return [Fixture(document, file.stem, **tomllib.loads(file.read_text(encoding="utf-8"))) for file in files]
+
+
+def seed(document: str) -> str:
+    return (FOLDER / document / "seed.sql").read_text(encoding="utf-8")
+
+
+def expected(rows: Iterable[Sequence[str]], today: datetime.date) -> list[list[str]]:
+    """The rows with their days filled in."""
+
+    def day(said: re.Match[str]) -> str:
+        return (today + datetime.timedelta(days=int(said["days"] or 0))).isoformat()
+
+    return [[_DAY.sub(day, value) for value in row] for row in rows]
+
+
+def as_text(value: object) -> str:
+    """A value as psql prints it in UTC."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, datetime.datetime):
+        return value.astimezone(datetime.UTC).isoformat(" ").removesuffix(":00")
+    if isinstance(value, bool):
+        return "t" if value else "f"
+    return format(value, "f") if hasattr(value, "as_tuple") else str(value)
+
+
+def table(document: str) -> str:
+    """Every name of the document, where it lives, and which fixture or test shows it; for docs/schema.md."""
+    lines = [
+        "| name in the document | where it lives | verdict | shown by |\n",
+        "|---|---|---|---|\n",
+    ]
+    for fixture in fixtures(document):
+        names = ", ".join(f"`{name}`" for name in fixture.names)
+        engine = "" if fixture.engine == "both" else f" ({fixture.engine})"
+        why = f": {fixture.why}" if fixture.why else ""
+        lines.append(f"| {names} | {fixture.lives} | {fixture.verdict}{engine}{why} | `{fixture.name}` |\n")
+    lines += [f"| `{name['name']}` | {name['lives']} | | `{name['test']}` |\n" for name in names_without_sql(document)]
+    return "".join(lines)
+
+
+def names_without_sql(document: str) -> list[dict[str, str]]:
+    """The names that no statement is about: `name`, `lives`, and the file of their `test`."""
+    file = FOLDER / document / "names.toml"
+    return list(tomllib.loads(file.read_text(encoding="utf-8"))["name"]) if file.exists() else []
+
+
+def printed(document: Document) -> list[str]:
+    """Every SQL statement that the document prints, normalised; skips the test where the documents are not."""
+    found = sorted(_SHARED.glob(f"{document.number}_*.txt"))
+    if not found:
+        pytest.skip("the documents are not here (../shared/sources)")
+    text = found[0].read_text(encoding="utf-8")
+    blocks = re.findall(r"^[ \t]*```sql\n(.*?)^[ \t]*```", text, re.MULTILINE | re.DOTALL)
+    inline = re.findall(r"`((?:SELECT|DELETE|INSERT|UPDATE) [^`]*;)`", text)
+    return [statement for block in [*blocks, *inline] for statement in statements(block)]
+
+
+def statements(sql: str) -> list[str]:
+    """The statements of a script without comments and superfluous blanks. A semicolon in a text would mislead it."""
+    bare = re.sub(r"--[^\n]*", "", sql)
+    return [normal for part in bare.split(";") if (normal := " ".join(part.split()))]
+
+
+def shown(value: object) -> str:
+    """For messages."""
+    return json.dumps(value, ensure_ascii=False, default=str)
