@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 from ingestd.lab.sim.venue_frames import VENUES, numbered, raw
 from ingestd.records import Record, Trade
-from ingestd.storage.writer import copy_text
+from ingestd.storage.writer.rows import RowMaker
+from ingestd.venues.market_names import Names
 from ingestd.venues.messages import Decoder
 from tests.performance.venues import decoder_of
-from tests.support.records import copy_lines
 
 _RECEIVED_AT = 1_790_000_000_000_000
 _WARM_UP_RECORDS = 300
@@ -27,7 +27,9 @@ def decode_and_copy(decode: Decoder, frames: Sequence[bytes]) -> bytes:
     records: list[Record] = []
     for number, frame in enumerate(frames):
         records += [message for message in decode(frame, _RECEIVED_AT + number) if type(message) is Trade]
-    return copy_text.payload(copy_lines(records))
+    maker = RowMaker(Names())
+    maker.add(records)
+    return maker.rows()["trades"].payload
 
 
 def main(records: int, wanted: Sequence[str]) -> None:
