@@ -12,9 +12,9 @@ import pytest
 
 from ingestd import failpoints
 from ingestd.errors import ConfigError
-from ingestd.sinks.kafka.cursor import FILE_NAME as CURSOR_FILE
 
 PACKAGE = Path(__file__).parents[2] / "ingestd"
+CURSOR_FILE = "kafka.cursor"
 
 
 @pytest.fixture(autouse=True)

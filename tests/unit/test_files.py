@@ -17,7 +17,7 @@ from ingestd.feeds.markets.cache import MarketCache
 from ingestd.intake.stream_state import StreamState
 from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
-from ingestd.sinks.kafka.cursor import CursorFile
+from ingestd.sinks.cursor_file import CursorFile
 
 
 def modes(folder: Path) -> dict[str, int]:
@@ -137,7 +137,7 @@ def test_nothing_is_read_through_a_planted_name(plant: Callable[[Path, Path], No
         plant(tmp_path / name, victim)
     StreamState(tmp_path).load()
     with pytest.raises(SinkStateError, match=r"kafka\.cursor cannot be read: kafka\.cursor is"):
-        CursorFile(tmp_path).load(["a"])
+        CursorFile(tmp_path, "kafka").load(["a"])
 
 
 def test_what_is_replaced_is_durable_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,8 @@
 """The durable sink into Kafka: reads the journal with its own cursor and sends every record to its topic.
 
 A partition holds its part of the journal completely and in order, once a consumer has dropped repeated messages by
-their `ingestd-position` header. `flush.py` explains why, `cursor.py` what a crash repeats, docs/kafka.md what is
-promised.
+their `ingestd-position` header. `flush.py` explains why, `sinks/cursor_file.py` what a crash repeats, docs/kafka.md
+what is promised.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ingestd.errors import ConnectionLost
 from ingestd.journal.journal import Batch, Cursor
 from ingestd.kafka.producer import Producer, SizeLimits, settled
 from ingestd.ops.metrics import Metrics
+from ingestd.sinks.cursor_file import CursorFile
 from ingestd.sinks.gather import Gatherer, observe_latency
-from ingestd.sinks.kafka.cursor import CursorFile
 from ingestd.sinks.kafka.flush import Chain, Flush, Preparer
 from ingestd.sinks.retry import PersistentWriter
 from ingestd.status import SinkStatus
@@ -54,7 +54,7 @@ class KafkaSink:
         self._journal_ids = journal_ids
         self._connect = connect
         self._metrics = metrics
-        self._marks = CursorFile(state_dir)
+        self._marks = CursorFile(state_dir, self.name)
         symbols = Names() if names is None else names
         self._preparer = Preparer(config.topic_prefix, config.max_message_bytes, symbols, keep_rejected=keep_rejected)
         self._partitions: dict[str, int] = {}  # by topic, for the topics that this connection has used

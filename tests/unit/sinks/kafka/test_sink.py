@@ -1,9 +1,8 @@
-"""The Kafka sink's parts without a broker: partitions, chains, sizes, the cursor file, what the client is told."""
+"""The Kafka sink's parts without a broker: partitions, chains, sizes, what the client is told."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,13 +14,12 @@ from hypothesis import strategies as st
 from ingestd.channels import count_channels
 from ingestd.config.loading import parse
 from ingestd.config.models import KafkaConfig
-from ingestd.errors import ConfigError, ConnectionLost, MessageTooLarge, SinkStateError
+from ingestd.errors import ConfigError, ConnectionLost, MessageTooLarge
 from ingestd.journal.journal import Batch
 from ingestd.kafka import envelope, producer
 from ingestd.kafka.connecting import connection
 from ingestd.kafka.producer import Message, partition_for, size_of
 from ingestd.records import Record, Rejected
-from ingestd.sinks.kafka.cursor import CursorFile
 from ingestd.sinks.kafka.flush import TOO_LARGE, Flush, Preparer
 from ingestd.venues.market_names import Names
 from tests.support.records import book, tick, trade
@@ -146,49 +144,6 @@ def test_the_size_is_an_upper_bound_of_the_bytes_sent() -> None:
     headers = headers_of("ab", 1, 2)
     message: Message = (1, b"k", value, headers)
     assert size_of(message) > len(value) + 1 + sum(len(name) + len(content) for name, content in headers)
-
-
-async def test_the_cursor_file_survives_and_forgets_what_is_gone(tmp_path: Path) -> None:
-    marks = CursorFile(tmp_path)
-    marks.load(["a"])
-    marks.acknowledge("a", 7)
-    marks.acknowledge("b", 3)
-    await marks.save()
-    assert json.loads((tmp_path / "kafka.cursor").read_bytes()) == {"version": 1, "positions": {"a": 7, "b": 3}}
-    again = CursorFile(tmp_path)
-    again.load(["b"])
-    assert again.positions == {"b": 3}
-    again.forget_all_but([])
-    await again.save()
-    assert json.loads((tmp_path / "kafka.cursor").read_bytes())["positions"] == {}
-
-
-async def test_a_disk_that_refuses_is_tried_again(tmp_path: Path) -> None:
-    marks = CursorFile(tmp_path / "missing")
-    marks.acknowledge("a", 7)
-    await marks.save()
-    (tmp_path / "missing").mkdir()
-    keeping = asyncio.create_task(marks.keep())
-    while not marks.path.exists():
-        await asyncio.sleep(0.01)
-    keeping.cancel()
-    await asyncio.wait({keeping})
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"[]", b'{"version":1}', b'{"version":1,"positions":{"a":"x"}}', b"\x00" * 50]
-)
-async def test_a_damaged_cursor_file_counts_as_none(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "kafka.cursor").write_bytes(content)
-    marks = CursorFile(tmp_path)
-    marks.load(["a"])
-    assert marks.positions == {}
-
-
-async def test_a_cursor_file_that_cannot_be_read_is_not_ignored(tmp_path: Path) -> None:
-    (tmp_path / "kafka.cursor").mkdir()
-    with pytest.raises(SinkStateError, match="permissions"):
-        CursorFile(tmp_path).load(["a"])
 
 
 async def test_what_the_client_is_told_of_security(tmp_path: Path) -> None:

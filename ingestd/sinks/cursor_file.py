@@ -1,7 +1,7 @@
-"""Keeps the Kafka sink's acknowledged positions in a file: Kafka cannot store them together with the messages.
+"""Keeps the acknowledged positions of a sink in a file, where its server cannot store them together with the data.
 
-The file is at most a second behind the acknowledgements. After a crash the messages of that second are sent again;
-consumers drop them by their `ingestd-position` header (docs/kafka.md).
+The file is at most a second behind the acknowledgements. After a crash the records of that second are sent again, and
+the sink says how repeats are told: consumers of Kafka drop them (docs/kafka.md), a point of InfluxDB replaces itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from ingestd.errors import SinkStateError
 
 log = structlog.get_logger()
 
-FILE_NAME = "kafka.cursor"
 _SAVE_EVERY_S = 1.0
 
 
@@ -28,10 +27,11 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class CursorFile:
-    """The acknowledged position of each journal, and the file that keeps it (JSON)."""
+    """The acknowledged position of each journal, and the file that keeps it (JSON): `{sink}.cursor`."""
 
-    def __init__(self, state_dir: Path) -> None:
-        self.path = state_dir / FILE_NAME
+    def __init__(self, state_dir: Path, sink: str) -> None:
+        self.path = state_dir / f"{sink}.cursor"
+        self._sink = sink
         self.positions: dict[str, int] = {}
         self._saved: dict[str, int] = {}
         self._changed = asyncio.Event()
@@ -49,14 +49,17 @@ class CursorFile:
             raise SinkStateError(f"{self.path} cannot be read: {error.strerror}; check its permissions") from error
         except msgspec.MsgspecError as error:
             log.warning(
-                "kafka_cursor_damaged", path=str(self.path), error=str(error), effect="the journal is sent again"
+                f"{self._sink}_cursor_damaged",
+                path=str(self.path),
+                error=str(error),
+                effect="the journal is sent again",
             )
             return
         self.positions = {key: value for key, value in document.positions.items() if key in journal_ids}
         self._saved = dict(document.positions)
 
     def acknowledge(self, journal_id: str, position: int) -> None:
-        """Note that Kafka has everything of this journal up to this position."""
+        """Note that the server has everything of this journal up to this position."""
         self.positions[journal_id] = position
         self._changed.set()
 
@@ -75,7 +78,7 @@ class CursorFile:
     async def save(self) -> None:
         """Save the positions now. If the disk fails, log it and have `keep` try again.
 
-        The longer that fails, the more messages are sent again after a crash.
+        The longer that fails, the more records are sent again after a crash.
         """
         positions = dict(self.positions)
         if positions == self._saved:
@@ -85,6 +88,6 @@ class CursorFile:
             await asyncio.to_thread(files.replace, self.path, payload)
         except OSError as error:
             self._changed.set()
-            log.warning("kafka_cursor_not_saved", path=str(self.path), error=str(error))
+            log.warning(f"{self._sink}_cursor_not_saved", path=str(self.path), error=str(error))
         else:
             self._saved = positions
