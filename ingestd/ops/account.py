@@ -10,7 +10,7 @@ from ingestd.ops.metrics import Metrics
 from ingestd.sinks.table import SINKS
 
 _BEFORE = ("received", "journaled", "dropped", "released")
-_OF_A_SINK = ("recovered", "stored", "duplicate", "rejected", "in_journal")
+_OF_A_SINK = ("recovered", "stored", "duplicate", "left_out", "rejected", "in_journal")
 
 
 class Ledger(Protocol):
@@ -74,6 +74,7 @@ def _terms(
         "recovered": _sum(cursor.recovered for cursor in chosen),
         "stored": metrics.totals(metrics.stored, keep=mine),
         "duplicate": metrics.totals(metrics.duplicate, keep=mine),
+        "left_out": metrics.totals(metrics.left_out, keep=mine),
         "rejected": metrics.totals(metrics.rejected, keep=lambda labels: not labels["reason"].startswith(others)),
         "in_journal": _sum([*(cursor.pending for cursor in chosen), *held.values()]),
     }

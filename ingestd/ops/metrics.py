@@ -1,11 +1,12 @@
 """Every number ingestd shows, in one place, and the conservation law over them.
 
-    received + recovered = stored + duplicate + rejected + dropped + in_journal + released
+    received + recovered = stored + duplicate + left_out + rejected + dropped + in_journal + released
 
-balances per channel once nothing is in flight. `recovered` is what an earlier process left in the journal. `released`
-is what the role `sink` had read from Kafka and left to the next owner of the partition, who reads it again; what this
-role holds counts as `in_journal`, since its journal is the topic. All are counted once a batch, not once a record:
-`stored`, `duplicate` and the rejections of a sink after the commit is known.
+balances per channel once nothing is in flight. `recovered` is what an earlier process left in the journal. `left_out`
+is what a sink makes nothing of, such as books in InfluxDB; the database and Kafka leave nothing out. `released` is what
+the role `sink` had read from Kafka and left to the next owner of the partition, who reads it again; what this role
+holds counts as `in_journal`, since its journal is the topic. All are counted once a batch, not once a record: `stored`,
+`duplicate`, `left_out` and the rejections of a sink after the commit is known.
 """
 
 from __future__ import annotations
@@ -114,6 +115,7 @@ class Metrics:
     journaled = _counter("records_journaled", "Records made durable in the journal", "channel")
     stored = _counter("records_stored", "Records committed by a sink", "sink", "channel")
     duplicate = _counter("records_duplicate", "Records the sink already had", "sink", "channel")
+    left_out = _counter("records_left_out", "Records of which the sink makes nothing", "sink", "channel")
     rejected = _counter("records_rejected", "Records put aside", "channel", "reason")
     streams_rejected = _gauge("streams_rejected", "Streams of which the last records were all put aside")
     dropped = _counter("records_dropped", "Records lost on purpose", "channel", "reason")
