@@ -34,6 +34,8 @@
     │   ├── ProducerFenced     only a new producer can continue
     │   ├── NotIdempotent      no idempotent producers for this user
     │   └── AccessRefused      wrong credentials, or no permission
+    ├── InfluxError            a server of the line protocol answered with an error
+    │   └── PointsRefused      it does not take all points of a request
     ├── EnvelopeError          a Kafka message has the wrong format
     ├── ConnectionLost         the server did not answer
     └── LiveServerError        Redis cannot be used now
@@ -276,6 +278,30 @@ class AccessRefused(KafkaError):
     """The credentials are wrong, or lack permission for this topic or group: an operator must act."""
 
 
+class InfluxError(IngestdError):
+    """A server of the line protocol answered with an error; `status` is that of HTTP.
+
+    `needs_a_person`: the same request fails until somebody acts. `retry_after_s`: the wait that the server asks for,
+    0 if it asks for none.
+    """
+
+    def __init__(self, message: str, *, status: int, needs_a_person: bool, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.status = status
+        self.needs_a_person = needs_a_person
+        self.retry_after_s = cut(retry_after_s)
+
+
+class PointsRefused(InfluxError):
+    """The server does not take all points of a request. `said`: its own words. `dropped`: how many it has left out of
+    those that it could store; None if it does not say, or has stored none."""
+
+    def __init__(self, message: str, *, status: int, said: str, dropped: int | None) -> None:
+        super().__init__(message, status=status, needs_a_person=True)
+        self.said = said
+        self.dropped = dropped
+
+
 class EnvelopeError(IngestdError):
     """A Kafka message does not match its topic's format; the error says why."""
 
@@ -327,6 +353,8 @@ def reaction_to(error: BaseException) -> Reaction:
                 return reaction
     if isinstance(error, (AccessRefused, NotIdempotent)):
         return Reaction.PAUSE
+    if isinstance(error, InfluxError) and error.needs_a_person:
+        return Reaction.PAUSE
     return Reaction.RETRY
 
 
@@ -336,7 +364,7 @@ def is_known(error: BaseException) -> bool:
         return any(error.sqlstate.startswith(prefixes) for prefixes in _SQLSTATE_REACTIONS.values())
     if isinstance(error, KafkaError):
         return error.retriable or isinstance(error, (MessageTooLarge, ProducerFenced, NotIdempotent, AccessRefused))
-    return isinstance(error, (ConnectionLost, OSError, TimeoutError))
+    return isinstance(error, (InfluxError, ConnectionLost, OSError, TimeoutError))
 
 
 def is_away(error: BaseException) -> bool:

@@ -22,6 +22,7 @@ pytest_plugins = [
     "tests.support.postgres",
     "tests.support.redis_servers",
     "tests.support.brokers",
+    "tests.support.influx_servers",
     "tests.support.certificates",
     "tests.support.plain_logs",
     "tests.support.skipped",

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @config_option
-@click.option("--connect", is_flag=True, help="Also ask the database, Redis, Kafka and each venue's REST API.")
+@click.option(
+    "--connect", is_flag=True, help="Also ask the database, Redis, Kafka, InfluxDB and each venue's REST API."
+)
 @json_option
 def check(config_file: Path, connect: bool, as_json: bool) -> None:
     """Check a configuration and print the effective settings.

@@ -31,7 +31,7 @@ _HEAD = """\
 {name}             # of this daemon; of several with one name only one captures
 {state_dir} # the journal is here: what is captured and not stored yet
 
-# A sink exists when its section does: [database], [redis], [kafka].
+# A sink exists when its section does: [database], [redis], [kafka], [influx].
 [database]                    # TimescaleDB or plain PostgreSQL; the password may be in a file: password_file = "..."
 {dsn}
 
@@ -40,6 +40,9 @@ _HEAD = """\
 
 # [kafka]                     # a topic for each channel
 # bootstrap_servers = ["localhost:9092"]
+
+# [influx]                    # candles for InfluxDB
+# url = "http://localhost:8086"
 
 [http]
 listen = "127.0.0.1:9108"     # /metrics, /livez, /readyz

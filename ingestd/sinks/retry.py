@@ -184,4 +184,6 @@ def kind_of(error: Exception) -> str:
     """The label of an error in the metrics: the server's own name for the error, if there is one."""
     if isinstance(error, errors.DatabaseError):
         return error.sqlstate
+    if isinstance(error, errors.InfluxError):
+        return f"http_{error.status}"
     return error.name if isinstance(error, errors.KafkaError) else type(error).__name__

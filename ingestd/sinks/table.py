@@ -13,6 +13,7 @@ from types import ModuleType
 
 from ingestd.config.section import Section
 from ingestd.config.servers import DatabaseConfig, KafkaConfig
+from ingestd.sinks.influx.options import InfluxConfig
 from ingestd.sinks.redis.options import RedisConfig
 
 
@@ -44,6 +45,7 @@ SINKS: dict[str, SinkKind] = {
     "timescale": SinkKind("database", DatabaseConfig, "ingestd.sinks.timescale", rejections="server_"),
     "redis": SinkKind("redis", RedisConfig, "ingestd.sinks.redis", ("all", "feed", "sink"), is_live=True),
     "kafka": SinkKind("kafka", KafkaConfig, "ingestd.sinks.kafka", ("all", "feed"), rejections="kafka_"),
+    "influx": SinkKind("influx", InfluxConfig, "ingestd.sinks.influx", ("all", "feed"), rejections="influx_"),
 }
 
 

@@ -33,7 +33,7 @@ def sections() -> dict[str, type[BaseModel]]:
     """Every table of the file and its model."""
     found: dict[str, type[BaseModel]] = {"feeds": FeedConfig}
     for name in Config.model_fields:
-        value = getattr(Config.model_validate({"database": {"dsn": DSN}, "redis": {}, "kafka": {}}), name)
+        value = getattr(Config.model_validate({"database": {"dsn": DSN}, "redis": {}, "kafka": {}, "influx": {}}), name)
         if isinstance(value, BaseModel):
             found[name] = type(value)
     return found
@@ -57,7 +57,8 @@ class TestExample:
         for name, model in sections().items():
             if name == "feeds":
                 continue
-            config = Config.model_validate({"database": {"dsn": shown["database"]["dsn"]}, "redis": {}, "kafka": {}})
+            servers: dict[str, Any] = {"redis": {}, "kafka": {}, "influx": {}}
+            config = Config.model_validate({"database": {"dsn": shown["database"]["dsn"]}, **servers})
             defaults = getattr(config, name)
             assert model.model_validate(shown[name]) == defaults, name
 

@@ -1,0 +1,169 @@
+"""docs/influx.md: its tables name what is there, and its queries give what is computed beside them."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+from ingestd.clock import now_us, to_datetime
+from ingestd.records import Candle
+from ingestd.sinks.influx import delivery, lines, points
+from ingestd.sinks.influx.options import InfluxConfig
+from ingestd.storage.database import Database
+from tests.support.influx_rig import influx_rig
+from tests.support.influx_servers import Influx1
+from tests.support.line_protocol import read_line
+from tests.support.records import tick, trade
+
+PAGE = (Path(__file__).parents[3] / "docs" / "influx.md").read_text(encoding="utf-8")
+MINUTE_US = 60 * 10**6
+HOUR_US = 60 * MINUTE_US
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
+def row_of(name: str) -> str:
+    (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{name}")]
+    return row
+
+
+def test_every_measurement_is_described_as_it_is_written() -> None:
+    marked = trade(1, kind="rpi", in_candles=False, unit="base")
+    written = {
+        "candle": f"candle,x=y {lines.candle_fields(candle(0, '1'))} 0",
+        "trade": f"trade,x=y {lines.trade_fields(marked)} 0",
+        "tick": f"tick,x=y {lines.tick_fields(tick(1))} 0",
+    }
+    for name, line in written.items():
+        assert [field for field in read_line(line).fields if f"`{field}`" not in row_of(name)] == []
+
+
+def test_every_reason_is_explained() -> None:
+    source = "".join(Path(str(module.__file__)).read_text() for module in (lines, points, delivery))
+    reasons = set(re.findall(r'Unwritable\("(\w+)"', source))
+    reasons |= set(re.findall(r'^    "(\w+)": re\.compile', source, re.MULTILINE))
+    assert reasons >= {"text", "number", "time", "timeframe", "field_type", "older_than_retention", "unreadable"}
+    for reason in {*reasons, "too_large", "unknown_market", points.SAME_NANOSECOND}:
+        assert f"`influx_{reason}`" in PAGE
+
+
+def test_the_example_is_the_default() -> None:
+    (toml,) = blocks("toml")
+    assert f'bucket = "{InfluxConfig().bucket}"' in toml
+    assert f'url = "{InfluxConfig().url}"' in toml
+
+
+def candle(opens_us: int, volume: str, symbol: str = "BTC/USDT", timeframe: str = "1m") -> Candle:
+    return Candle("binance", symbol, opens_us, opens_us, timeframe, "1", "2", "0.5", "1.5", volume)
+
+
+def two_days(now: int) -> list[Candle]:
+    """A candle every ten minutes, the first of which has not ended; another interval, which is not asked for. None ends
+    within minutes of what the queries ask for, so that it does not matter how long a test takes."""
+    opens = now - now % MINUTE_US + 5 * MINUTE_US
+    made = []
+    for number in range(290):
+        opens_us = opens - number * 10 * MINUTE_US
+        made.append(candle(opens_us, f"{number}.25"))
+        made.append(candle(opens_us, f"{number * 3}.5", "ETH/USDT"))
+        made.append(candle(opens_us, "1000000", timeframe="1h"))
+    return made
+
+
+def expected_means(candles: Sequence[Candle], now: int) -> dict[str, float]:
+    """By symbol, the average of the one-minute candles that ended within the last day."""
+    volumes = defaultdict(list)
+    for each in candles:
+        if each.timeframe == "1m" and now - 24 * HOUR_US <= each.time + MINUTE_US < now:
+            volumes[each.symbol].append(float(each.volume))
+    return {symbol: fmean(of) for symbol, of in volumes.items()}
+
+
+async def test_the_average_volume_in_influxql(influx1: Influx1, tmp_path: Path) -> None:
+    bucket = influx1.database("DURATION 30d")
+    now = now_us()
+    candles = two_days(now)
+    async with influx_rig(tmp_path, bucket.config()) as rig:
+        await rig.journal.append(list(candles))
+    rows = bucket.query(blocks("influxql")[0])
+    found = {row["symbol"].replace("-", "/"): row["mean"] for row in rows}
+    assert found == pytest.approx(expected_means(candles, now))
+
+
+async def test_the_average_volume_in_sql(db: Database) -> None:
+    now = now_us()
+    candles = two_days(now)
+    columns = ("time", "symbol", "timeframe", "volume")
+    values = [(to_datetime(each.time), each.symbol, each.timeframe, Decimal(each.volume)) for each in candles]
+    await db.execute(
+        f"INSERT INTO ohlcv_data ({', '.join(columns)}, exchange, open, high, low, close)"
+        " SELECT *, 'binance', 1, 2, 0.5, 1.5 FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::numeric[])",
+        *map(list, zip(*values, strict=True)),
+    )
+    rows = await db.fetch(blocks("sql")[1])
+    assert {row["symbol"]: float(row["mean"]) for row in rows} == pytest.approx(expected_means(candles, now))
+
+
+def closed_trades(now: int) -> list[tuple[int, str, Decimal]]:
+    """When, which symbol, and with what result positions were closed, over ten days."""
+    symbols = ("BTC/USDT", "ETH/USDT")
+    return [
+        (now - number * 37 * MINUTE_US - 1, symbols[number % 3 == 0], Decimal(number % 7 - 3) / 4)
+        for number in range(400)
+    ]
+
+
+def expected_sums(trades: Sequence[tuple[int, str, Decimal]], now: int) -> dict[tuple[int, str], float]:
+    """By the hour's beginning and the symbol, over the last week."""
+    sums: dict[tuple[int, str], float] = defaultdict(float)
+    for at_us, symbol, pnl in trades:
+        if now - 7 * 24 * HOUR_US <= at_us < now:
+            sums[at_us - at_us % HOUR_US, symbol] += float(pnl)
+    return dict(sums)
+
+
+async def test_the_result_by_the_hour_in_influxql(influx1: Influx1) -> None:
+    bucket = influx1.database("DURATION 30d")
+    now = now_us()
+    trades = closed_trades(now)
+    bucket.write(
+        *[
+            f"trade_event,event_type=position_closed,exchange=binance,product={symbol} pnl={pnl} {at_us}000"
+            for at_us, symbol, pnl in trades
+        ],
+        f"trade_event,event_type=order_executed,exchange=binance,product=BTC/USDT price=1 {now}000",
+    )
+    rows = bucket.query(blocks("influxql")[1])
+    found = {(row["time"] // 1000, row["product"]): row["sum"] for row in rows if row["sum"] is not None}
+    assert found == pytest.approx(expected_sums(trades, now))
+    ends = max(row["time"] for row in rows) // 1000
+    assert ends <= now
+
+
+async def test_the_result_by_the_hour_in_sql(db: Database) -> None:
+    now = now_us()
+    trades = closed_trades(now)
+    values = [(str(number), symbol, pnl, to_datetime(at_us)) for number, (at_us, symbol, pnl) in enumerate(trades)]
+    await db.execute(
+        "INSERT INTO completed_trades"
+        " (trade_id, symbol, pnl, completed_at, exchange, entry_price, exit_price, event_id)"
+        " SELECT *, 'binance', 1, 1, gen_random_uuid()"
+        " FROM unnest($1::text[], $2::text[], $3::numeric[], $4::timestamptz[])",
+        *map(list, zip(*values, strict=True)),
+    )
+    rows = await db.fetch(blocks("sql")[2])
+    found = {(int(row["hour"].timestamp()) * 10**6, row["symbol"]): float(row["sum"]) for row in rows}
+    assert found == pytest.approx(expected_sums(trades, now))
+
+
+def test_the_flux_is_said_not_to_be_run() -> None:
+    assert len(blocks("flux")) == len(blocks("influxql")) == 2
+    assert "Flux was not run" in PAGE.replace("\n", " ")
