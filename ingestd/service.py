@@ -170,7 +170,8 @@ class Service:
         kafka, database = self.config.kafka, self.config.database
         if kafka is None or database is None or self._access is None:
             return
-        store = EventTopics(kafka.topic_prefix, self.metrics, self._live)
+        exchange = self.config.events.default_exchange
+        store = EventTopics(kafka.topic_prefix, self.metrics, self._live, default_exchange=exchange)
         connect = self._access.connect_bounded
         reader = build_reader(store, self._instance, kafka, database, connect, self.metrics, logs_outages=False)
         self._readers.append(reader)

@@ -54,7 +54,8 @@ class SinkService:
             sent=Names(kafka.symbol_style, known),
             stored=self._access.names,
         )
-        events = EventTopics(kafka.topic_prefix, self.metrics, self._live)
+        exchange = config.events.default_exchange
+        events = EventTopics(kafka.topic_prefix, self.metrics, self._live, default_exchange=exchange)
         self.readers = [
             build_reader(
                 store,

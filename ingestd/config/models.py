@@ -147,6 +147,10 @@ class BackfillConfig(Section):
     audit_minutes: Annotated[int, Field(ge=1, le=500)] = 10
 
 
+class EventsConfig(Section):
+    default_exchange: Annotated[str | None, Field(pattern=EXCHANGE_ID)] = None
+
+
 class FeedConfig(Section):
     exchange: Annotated[str, Field(pattern=EXCHANGE_ID)]
     decoder: Literal["auto", "native", "ccxt"] = "auto"
@@ -224,6 +228,7 @@ class Config(_WithSinks):
     validation: ValidationConfig = ValidationConfig()
     backfill: BackfillConfig = BackfillConfig()
     packs: PacksConfig = PacksConfig()
+    events: EventsConfig = EventsConfig()
     feeds: list[FeedConfig] = []
 
     def section(self, options: type[SectionT]) -> SectionT:

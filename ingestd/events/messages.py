@@ -28,6 +28,8 @@ _OLDEST = datetime(2009, 1, 1, tzinfo=UTC)
 _MAX_AHEAD = timedelta(days=1)
 _MAX_DEPTH = 64  # far below the recursion limits here and in the server
 _EXACT = Context(prec=400)  # more digits than _NUMBER allows
+_MOST_BALANCES = 10_000
+_ENDINGS = ("CANCELLED", "EXPIRED")
 _SIDES = {"buy": "buy", "sell": "sell", "long": "buy", "short": "sell"}
 # Digits after the microseconds, which ISO 8601 allows and a timestamp of the database cannot hold.
 _beyond_us = re.compile(r"[.,][0-9]{6}([0-9]+)").search
@@ -49,13 +51,19 @@ class _Event:
     id: uuid.UUID
     at: datetime
     exchange: str | None
-    symbol: str
-    strategy: str | None
     data: str
 
 
 @dataclass(frozen=True, slots=True)
-class Submitted(_Event):
+class _OfMarket(_Event):
+    """An event of one market. `symbol` is the text that the event has for it."""
+
+    symbol: str
+    strategy: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted(_OfMarket):
     """An order was sent to an exchange."""
 
     topic = "orders.submitted"
@@ -72,13 +80,13 @@ class Submitted(_Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Executed(_Event):
-    """A part of an order, or all of it, was executed."""
+class Executed(_OfMarket):
+    """A part of an order, or all of it, was executed. `fee` is in `fee_currency`; None: in the quote currency."""
 
     topic = "orders.executed"
     table = "executions"
     needs = ("order_id", "symbol", "executed_price", "executed_quantity")
-    may_have = ("exchange", "side", "fee", "order_type", "strategy")
+    may_have = ("exchange", "side", "fee", "fee_currency", "order_type", "strategy")
 
     order_id: str
     side: str | None
@@ -86,10 +94,52 @@ class Executed(_Event):
     price: str
     fee: str | None
     order_type: str | None
+    fee_currency: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Completed(_Event):
+class _Ended(_OfMarket):
+    """An order will not be filled further. `reason` is for people."""
+
+    table = "order_endings"
+    needs = ("order_id", "symbol")
+
+    order_id: str
+    side: str | None
+    quantity: str | None
+    price: str | None
+    order_type: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(_Ended):
+    """The exchange did not accept an order."""
+
+    topic = "orders.rejected"
+    may_have = ("exchange", "side", "quantity", "price", "order_type", "strategy", "reason")
+
+    @property
+    def ending(self) -> str:
+        return "REJECTED"
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled(_Ended):
+    """An order was cancelled, or expired if `status` says so."""
+
+    topic = "orders.cancelled"
+    may_have = ("exchange", "side", "quantity", "price", "order_type", "strategy", "reason", "status")
+
+    status: str | None
+
+    @property
+    def ending(self) -> str:
+        return self.status or "CANCELLED"
+
+
+@dataclass(frozen=True, slots=True)
+class Completed(_OfMarket):
     """A trade was closed. `side` is that of its entry."""
 
     topic = "trades.completed"
@@ -105,11 +155,36 @@ class Completed(_Event):
     pnl: str
 
 
-Event: TypeAlias = Submitted | Executed | Completed
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What an account holds of an asset: what it may use, and what its open orders lock."""
+
+    asset: str
+    available: str
+    locked: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot(_Event):
+    """The balances of some assets at one time, as the exchange reports them. Assets that it lacks did not change."""
+
+    topic = "balances.snapshot"
+    table = "balance_snapshots"
+    needs = ("balances",)
+    may_have = ("exchange",)
+
+    balances: tuple[Balance, ...]
+
+
+OrderEvent: TypeAlias = Submitted | Executed | Refused | Cancelled
+Event: TypeAlias = OrderEvent | Completed | Snapshot
 EVENT_TYPES: dict[str, type[Event]] = {
     "ORDER_SUBMITTED": Submitted,
     "ORDER_EXECUTED": Executed,
+    "ORDER_REJECTED": Refused,
+    "ORDER_CANCELLED": Cancelled,
     "TRADE_COMPLETED": Completed,
+    "BALANCE_SNAPSHOT": Snapshot,
 }
 
 Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
@@ -196,8 +271,8 @@ def _time(value: Any, now: datetime) -> datetime:
     return at.astimezone(UTC)
 
 
-def _field(data: dict[str, Any], name: str, *, needed: bool = False) -> str | None:
-    """A field's text; None if it is absent. Raises EnvelopeError if it is not valid, or needed and missing."""
+def _field(data: dict[str, Any], name: str, *, needed: bool = False) -> Any:
+    """What a field says, None if it is absent. Raises EnvelopeError if it is not valid, or needed and missing."""
     value = data.get(name)
     if value is None and needed:
         raise EnvelopeError(f"data.{name} is missing")
@@ -230,10 +305,49 @@ def _amount(name: str, value: Any) -> str:
     return str(value)
 
 
-_CHECKS: dict[str, Callable[[str, Any], str]] = {
+def _reason(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise EnvelopeError(f"data.{name} is not a text")
+    return str(value)
+
+
+def _status(name: str, value: Any) -> str:
+    status = _text(name, value).upper()
+    if status not in _ENDINGS:
+        raise EnvelopeError(f"data.{name} is neither cancelled nor expired (found {value[:40]!r})")
+    return status
+
+
+def _balances(name: str, value: Any) -> tuple[Balance, ...]:
+    if not isinstance(value, list) or not 1 <= len(value) <= _MOST_BALANCES:
+        raise EnvelopeError(f"data.{name} is not a list of 1 to {_MOST_BALANCES} balances")
+    rows = tuple(_balance(f"{name}[{number}]", item) for number, item in enumerate(value))
+    if len({row.asset for row in rows}) < len(rows):
+        raise EnvelopeError(f"data.{name} has an asset twice")
+    return rows
+
+
+def _balance(name: str, item: Any) -> Balance:
+    if not isinstance(item, dict):
+        raise EnvelopeError(f"data.{name} is not an object")
+    for field in ("asset", "available"):
+        if item.get(field) is None:
+            raise EnvelopeError(f"data.{name}.{field} is missing")
+    locked = item.get("locked")
+    return Balance(
+        _text(f"{name}.asset", item["asset"]),
+        _number(f"{name}.available", item["available"]),
+        "0" if locked is None else _number(f"{name}.locked", locked),
+    )
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(("exchange", "symbol", "strategy", "order_id", "trade_id", "order_type", "client_id"), _text),
-    "event_id": _text,
+    **dict.fromkeys(("event_id", "fee_currency"), _text),
     "side": _side,
+    "reason": _reason,
+    "status": _status,
+    "balances": _balances,
     **dict.fromkeys(("quantity", "executed_quantity"), _amount),
     **dict.fromkeys(("price", "executed_price", "entry_price", "exit_price", "pnl", "fee"), _number),
 }

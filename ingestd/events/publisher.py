@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Self, TypeAlias
@@ -101,6 +101,57 @@ class EventPublisher:
         """Publish that an order was executed, partly or fully. `more`: exchange, side, fee, strategy, and so on."""
         data = {"executed_price": executed_price, "executed_quantity": executed_quantity, "symbol": symbol}
         await self.publish("ORDER_EXECUTED", event_id=event_id, timestamp=timestamp, order_id=order_id, **data, **more)
+
+    async def order_rejected(
+        self,
+        *,
+        order_id: str,
+        symbol: str,
+        reason: str | None = None,
+        event_id: str | None = None,
+        timestamp: datetime | None = None,
+        **more: Any,
+    ) -> None:
+        """Publish that the exchange did not accept an order. `more`: exchange, side, quantity, strategy, and so on."""
+        data = {"order_id": order_id, "symbol": symbol, "reason": reason}
+        await self.publish("ORDER_REJECTED", event_id=event_id, timestamp=timestamp, **data, **more)
+
+    async def order_cancelled(
+        self,
+        *,
+        order_id: str,
+        symbol: str,
+        reason: str | None = None,
+        event_id: str | None = None,
+        timestamp: datetime | None = None,
+        **more: Any,
+    ) -> None:
+        """Publish that an order was cancelled, or that it expired (`status="EXPIRED"`). `more`: exchange, and so on."""
+        data = {"order_id": order_id, "symbol": symbol, "reason": reason}
+        await self.publish("ORDER_CANCELLED", event_id=event_id, timestamp=timestamp, **data, **more)
+
+    async def balance_snapshot(
+        self,
+        *,
+        balances: Sequence[Mapping[str, str | Number]],
+        exchange: str | None = None,
+        event_id: str | None = None,
+        timestamp: datetime | None = None,
+        **more: Any,
+    ) -> None:
+        """Publish what an account holds, as the exchange reports it; `timestamp` is when it did.
+
+        `balances` has a row for each asset: `{"asset": "BTC", "available": "1.5", "locked": "0.2"}`. Assets that are
+        left out did not change.
+        """
+        await self.publish(
+            "BALANCE_SNAPSHOT",
+            event_id=event_id,
+            timestamp=timestamp,
+            balances=[dict(balance) for balance in balances],
+            exchange=exchange,
+            **more,
+        )
 
     async def trade_completed(
         self,
@@ -180,7 +231,7 @@ def envelope(event_type: str, timestamp: datetime, data: dict[str, Any], headers
     except (TypeError, ValueError, RecursionError) as error:
         raise EnvelopeError(f"{event_type} holds a value that JSON has no form for: {error}") from error
     read_event(event_type, value, headers, datetime.now(UTC))
-    return str(given["symbol"]).encode(), value
+    return str(given.get("symbol") or given.get("exchange") or "").encode(), value
 
 
 def _number(name: str, value: Any) -> msgspec.Raw:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from ingestd.clock import now_us, to_datetime
-from ingestd.errors import DatabaseError, may_be_of_a_row
-from ingestd.events.messages import EVENT_TYPES, read_event
+from ingestd.errors import DatabaseError, EnvelopeError, may_be_of_a_row
+from ingestd.events.messages import EVENT_TYPES, Event, Snapshot, read_event
 from ingestd.events.tables import Change, store_events
 from ingestd.kafka.messages import Message
 from ingestd.ops.metrics import Metrics, count_by
@@ -28,10 +28,14 @@ class EventTopics:
     name = "events"
     uses_marks = False
 
-    def __init__(self, prefix: str, metrics: Metrics, caches: Sequence[OrderCache] = ()) -> None:
+    def __init__(
+        self, prefix: str, metrics: Metrics, caches: Sequence[OrderCache] = (), *, default_exchange: str | None = None
+    ) -> None:
+        """`default_exchange` is that of events which name none."""
         self._types = {f"{prefix}.{event.topic}": name for name, event in EVENT_TYPES.items()}
         self._metrics = metrics
         self._caches = caches
+        self._default_exchange = default_exchange
 
     def taken_over(self) -> None:
         """Forget cached orders: another member may have stored events of these partitions meanwhile."""
@@ -39,7 +43,7 @@ class EventTopics:
             cache.forget_orders()
 
     def topics(self) -> list[str]:
-        """The three event topics."""
+        """The event topics."""
         return list(self._types)
 
     def read(self, messages: Sequence[Message]) -> list[Item]:
@@ -53,10 +57,16 @@ class EventTopics:
         part, channel = (message.topic, message.partition), kind.topic.replace(".", "_")
         try:
             event = read_event(event_type, message.value or b"", message.headers, to_datetime(now))
+            self._require_exchange(event)
         except Exception as error:  # noqa: BLE001 # whatever a message holds, it costs only itself
             content = rejected_message(message, kind.table, now, why(error, message))
             return Item(part, message.offset, channel, "", content, content.reason)
-        return Item(part, message.offset, channel, event.exchange or "", event)
+        return Item(part, message.offset, channel, event.exchange or self._default_exchange or "", event)
+
+    def _require_exchange(self, event: Event) -> None:
+        """Raise EnvelopeError for balances of no exchange: they could not be told from those of another one."""
+        if isinstance(event, Snapshot) and event.exchange is None and self._default_exchange is None:
+            raise EnvelopeError("data.exchange is missing, and events.default_exchange is not set")
 
     def prepare(
         self,
@@ -65,7 +75,7 @@ class EventTopics:
         marks: Mapping[str, Mark | None],  # noqa: ARG002 # there are none: events have ids
     ) -> EventFlush:
         """Prepare one transaction over all event tables."""
-        return EventFlush(self.name, items, moves, self._metrics, self._caches)
+        return EventFlush(self.name, items, moves, self._metrics, self._caches, self._default_exchange)
 
 
 @dataclass
@@ -80,6 +90,7 @@ class EventFlush:
     moves: Sequence[Move]
     metrics: Metrics
     caches: Sequence[OrderCache]
+    default_exchange: str | None
     _in_parts: bool = False  # the server refused one of the events: find out which one
     _doubts: int = 0  # failures so far with an unknown error that one of the events may have caused
     _changes: list[Change] = field(default_factory=list)
@@ -106,12 +117,41 @@ class EventFlush:
                 await database.script("SET CONSTRAINTS ALL IMMEDIATE")  # otherwise some are checked only at the commit
             await advance(database, self.moves)
             if self._in_parts:
-                changes, refused = await _store_in_parts(database, good, self._doubts)
+                changes, refused = await self._store_in_parts(database, good)
             else:
-                changes, refused = [await _store(database, good)] if good else [], []
+                changes, refused = [await self._store(database, good)] if good else [], []
             kept = [_kept(item.content) for item in self.items if item.rejected is not None]
             await put_aside(database, [*kept, *(_kept_event(item, error) for item, error in refused)])
             self._changes, self._refused = changes, refused
+
+    async def _store(self, database: Database, items: Sequence[Item]) -> Change:
+        return await store_events(database, [item.content for item in items], self.default_exchange)
+
+    async def _store_in_parts(
+        self, database: Database, items: Sequence[Item]
+    ) -> tuple[list[Change], list[tuple[Item, DatabaseError]]]:
+        """Store the events; bisect to find those that the server refuses, and return them."""
+        changes: list[Change] = []
+        refused: list[tuple[Item, DatabaseError]] = []
+        parts = [items] if items else []
+        while parts:
+            part = parts.pop()
+            try:
+                async with database.savepoint():
+                    change = await self._store(database, part)
+            except DatabaseError as error:
+                if not is_blamed(error, self._doubts):
+                    raise
+                if len(part) == 1:
+                    refused.append((part[0], error))
+                else:
+                    half = len(part) // 2
+                    parts += [part[half:], part[:half]]
+            else:
+                changes.append(change)
+        new = _new(changes)
+        _require_some_taken(items, refused, Counter(item.channel for item in items if item.content.id in new))
+        return changes, refused
 
     def committed(self, took_s: float) -> None:
         refused = {id(item): error for item, error in self._refused}
@@ -140,39 +180,8 @@ class EventFlush:
                 cache.order_update(order_id, fields)
 
 
-async def _store(database: Database, items: Sequence[Item]) -> Change:
-    return await store_events(database, [item.content for item in items])
-
-
 def _new(changes: Sequence[Change]) -> set[UUID]:
     return {new for change in changes for new in change.new}
-
-
-async def _store_in_parts(
-    database: Database, items: Sequence[Item], doubts: int
-) -> tuple[list[Change], list[tuple[Item, DatabaseError]]]:
-    """Store the events; bisect to find those that the server refuses, and return them."""
-    changes: list[Change] = []
-    refused: list[tuple[Item, DatabaseError]] = []
-    parts = [items] if items else []
-    while parts:
-        part = parts.pop()
-        try:
-            async with database.savepoint():
-                change = await _store(database, part)
-        except DatabaseError as error:
-            if not is_blamed(error, doubts):
-                raise
-            if len(part) == 1:
-                refused.append((part[0], error))
-            else:
-                half = len(part) // 2
-                parts += [part[half:], part[:half]]
-        else:
-            changes.append(change)
-    new = _new(changes)
-    _require_some_taken(items, refused, Counter(item.channel for item in items if item.content.id in new))
-    return changes, refused
 
 
 def _require_some_taken(

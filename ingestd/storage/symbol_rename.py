@@ -31,6 +31,8 @@ _TABLE = (
     "CREATE TABLE IF NOT EXISTS ingestd_renamed (part text PRIMARY KEY, done_at timestamptz NOT NULL DEFAULT now())"
 )
 _PLAIN = ("feed_gaps", "candle_audit")
+_OF_EVENTS = ("orders", "executions", "completed_trades", "audit.trade_logs")
+_COLUMN_OF = {"unified": "symbol", "compact": "compact", "dash": "dash", "venue": "venue_name"}
 _OF_THE_DAEMON = (
     "ohlcv_1h",
     "candles_1month",
@@ -93,6 +95,7 @@ async def rename(db: Database, *, lock_timeout_s: float) -> list[str]:
             passing("migrate.renamed")
     await _resume_jobs(db)
     async with locked(db, lock_timeout_s):
+        renamed += await _rename_in_events(db, old, new)
         await _set(db, symbol_style.STYLE, new.style)
         await db.execute("DELETE FROM ingestd_settings WHERE name = $1", symbol_style.NEXT_STYLE)
         await db.script("DROP TABLE ingestd_renamed")
@@ -141,6 +144,19 @@ async def _chunks(db: Database, table: str, of_trades: bool) -> list[_Part]:
         table,
     )
     return [_Part(row["name"], of_trades, bool(row["is_compressed"])) for row in rows]
+
+
+async def _rename_in_events(db: Database, old: Names, new: Names) -> int:
+    """Rename the symbols of trading events, where the market is known; the others are texts of other programs."""
+    before, after = _COLUMN_OF[old.style], _COLUMN_OF[new.style]
+    renamed = 0
+    for table in _OF_EVENTS:
+        renamed += await db.execute(
+            f"UPDATE {table} AS t SET symbol = market.{after} FROM symbols AS market"  # noqa: S608 # our own names
+            f' WHERE (market.exchange, market.{before}) = (t.exchange COLLATE "C", t.symbol COLLATE "C")'
+            f' AND market.{after} <> t.symbol COLLATE "C"'
+        )
+    return renamed
 
 
 async def _require_names(db: Database, parts: Sequence[_Part], old: Names, new: Names) -> None:

@@ -1,7 +1,8 @@
 -- Of several reports of one trade the earliest counts, whichever arrives first.
 INSERT INTO completed_trades AS stored
     (trade_id, exchange, symbol, side, quantity, entry_price, exit_price, pnl, strategy, completed_at, event_id)
-SELECT DISTINCT ON (trade_id) *
+SELECT DISTINCT ON (trade_id) trade_id, exchange, ingestd_stored_symbol(exchange, symbol), side, quantity, entry_price,
+       exit_price, pnl, strategy, completed_at, event_id
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::numeric[], $6::numeric[], $7::numeric[], $8::numeric[],
             $9::text[], $10::timestamptz[], $11::uuid[])
      AS row (trade_id, exchange, symbol, side, quantity, entry_price, exit_price, pnl, strategy, completed_at, event_id)

@@ -1,25 +1,48 @@
--- What follows from all that is known: the same whatever came first. More facts only move the status forward.
+-- What follows from all that is known: the same whatever came first. An order without an exchange has the one that its
+-- executions or endings name first, else the default ($2).
+WITH evidence AS (
+    SELECT order_id, executed_at AS at, id, stated_exchange, stated_symbol, side
+    FROM executions WHERE order_id = ANY($1::text[])
+    UNION ALL
+    SELECT order_id, ended_at, id, stated_exchange, stated_symbol, side
+    FROM order_endings WHERE order_id = ANY($1::text[])
+), said AS (
+    SELECT order_id,
+           (array_agg(stated_symbol ORDER BY at, id) FILTER (WHERE stated_symbol IS NOT NULL))[1] AS symbol,
+           (array_agg(stated_exchange ORDER BY at, id) FILTER (WHERE stated_exchange IS NOT NULL))[1] AS exchange,
+           (array_agg(side ORDER BY at, id) FILTER (WHERE side IS NOT NULL))[1] AS side
+    FROM evidence GROUP BY order_id
+), filled AS (
+    SELECT order_id, sum(quantity) AS quantity, sum(quantity * price) AS value, max(executed_at) AS last_at
+    FROM executions WHERE order_id = ANY($1::text[]) GROUP BY order_id
+), ended AS (
+    SELECT DISTINCT ON (order_id) order_id, ending, reason, ended_at
+    FROM order_endings WHERE order_id = ANY($1::text[])
+    ORDER BY order_id, ended_at, id
+), known AS (
+    SELECT orders.order_id,
+           coalesce(orders.stated_exchange, said.exchange, $2::text) AS exchange,
+           coalesce(orders.stated_symbol, said.symbol) AS symbol,
+           CASE WHEN orders.submitted_at IS NULL THEN said.side ELSE orders.side END AS side,
+           filled.quantity, filled.value, filled.last_at, ended.reason, ended.ended_at,
+           CASE WHEN filled.quantity >= orders.quantity THEN 'FILLED'
+                WHEN ended.ending IS NOT NULL THEN ended.ending
+                WHEN filled.quantity IS NULL THEN 'PENDING'
+                ELSE 'PARTIALLY_FILLED' END AS status
+    FROM orders LEFT JOIN said USING (order_id) LEFT JOIN filled USING (order_id) LEFT JOIN ended USING (order_id)
+    WHERE orders.order_id = ANY($1::text[])
+)
 UPDATE orders SET
-    symbol = coalesce(CASE WHEN submitted_at IS NOT NULL THEN orders.symbol END, filled.symbol),
-    exchange = coalesce(CASE WHEN submitted_at IS NOT NULL THEN orders.exchange END, filled.exchange),
-    side = coalesce(CASE WHEN submitted_at IS NOT NULL THEN orders.side END, filled.side),
-    filled_quantity = coalesce(filled.quantity, 0),
-    avg_price = filled.value / nullif(filled.quantity, 0),
-    filled_at = CASE WHEN filled.quantity >= orders.quantity THEN filled.last_at END,
-    status = CASE WHEN filled.quantity IS NULL THEN 'PENDING'
-                  WHEN filled.quantity >= orders.quantity THEN 'FILLED'
-                  ELSE 'PARTIALLY_FILLED' END
-FROM (
-    SELECT touched.order_id,
-           sum(quantity) AS quantity,
-           sum(quantity * price) AS value,
-           max(executed_at) AS last_at,
-           (array_agg(symbol ORDER BY executed_at, id) FILTER (WHERE symbol IS NOT NULL))[1] AS symbol,
-           (array_agg(exchange ORDER BY executed_at, id) FILTER (WHERE exchange IS NOT NULL))[1] AS exchange,
-           (array_agg(side ORDER BY executed_at, id) FILTER (WHERE side IS NOT NULL))[1] AS side
-    FROM unnest($1::text[]) AS touched (order_id) LEFT JOIN executions USING (order_id)
-    GROUP BY touched.order_id
-) AS filled
-WHERE orders.order_id = filled.order_id
-RETURNING orders.order_id, orders.symbol, orders.side, orders.order_type, orders.status,
+    exchange = known.exchange,
+    symbol = ingestd_stored_symbol(known.exchange, known.symbol),
+    side = known.side,
+    filled_quantity = coalesce(known.quantity, 0),
+    avg_price = known.value / nullif(known.quantity, 0),
+    filled_at = CASE known.status WHEN 'FILLED' THEN known.last_at END,
+    ended_at = CASE WHEN known.status <> 'FILLED' THEN known.ended_at END,
+    error_message = CASE WHEN known.status <> 'FILLED' THEN known.reason END,
+    status = known.status
+FROM known
+WHERE orders.order_id = known.order_id
+RETURNING orders.order_id, known.symbol, orders.side, orders.order_type, orders.status,
     orders.quantity::text, orders.price::text, orders.filled_quantity::text, orders.avg_price::text

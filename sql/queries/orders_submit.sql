@@ -1,6 +1,6 @@
 -- What submissions say. Of several for one order the earliest counts, whichever arrives first.
 UPDATE orders SET
-    exchange = said.exchange, symbol = said.symbol, side = said.side, order_type = said.order_type,
+    stated_exchange = said.exchange, stated_symbol = said.symbol, side = said.side, order_type = said.order_type,
     quantity = said.quantity, price = said.price, strategy = said.strategy, client_id = said.client_id,
     submitted_at = said.submitted_at, submission_id = said.submission_id
 FROM (

@@ -15,22 +15,34 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingestd.events.messages import Completed, Event, Executed, Submitted, read_event
+from ingestd.events.messages import Cancelled, Completed, Event, Executed, Refused, Snapshot, Submitted, read_event
 from ingestd.events.tables import store_events
 from ingestd.kafka.messages import Message
+from ingestd.status import MarketInfo
 from ingestd.storage.database import Database
+from ingestd.storage.symbols import upsert_symbols
 from tests.support.postgres import DatabaseForTest
 from tests.support.time_limits import examples
 
 BEGIN = datetime(2026, 11, 1, tzinfo=UTC)
-TABLES = "orders, executions, completed_trades, audit.trade_logs"
+TABLES = "orders, executions, order_endings, balance_snapshots, completed_trades, audit.trade_logs"
+DEFAULT = "binance"
+MARKETS = [
+    MarketInfo("binance", "BTC/USD", "BTCUSD", "BTC", "USD", "spot", True),
+    MarketInfo("kraken", "ETH/USD", "XETHZUSD", "ETH", "USD", "spot", True),
+    MarketInfo("binance", "BTC/USDT:USDT", "BTCUSDT", "BTC", "USDT", "swap", True, linear=True),
+]
+STORED = {
+    **{("binance", "BTC-USD"): "BTC/USD", ("kraken", "ETH-USD"): "ETH/USD", ("binance", "BTCUSDT.P"): "BTC/USDT:USDT"}
+}
 
 order_ids = st.sampled_from(["A", "B"])
-symbols = st.sampled_from(["BTC-USD", "ETH-USD"])
+symbols = st.sampled_from(["BTC-USD", "ETH-USD", "BTCUSDT.P"])
 amounts = st.decimals("0.1", "3", places=1).map(str)
 seconds = st.integers(0, 5)
 sides = st.sampled_from(["buy", "sell"])
 maybe_sides = st.none() | sides
+maybe_exchanges = st.sampled_from([None, "binance", "kraken"])
 
 
 def message(event_type: str, second: int, data: dict[str, Any]) -> Message:
@@ -51,6 +63,7 @@ events = st.one_of(
         seconds,
         order_id=order_ids,
         symbol=symbols,
+        exchange=maybe_exchanges,
         side=sides,
         quantity=amounts,
         price=st.none() | amounts,
@@ -62,21 +75,50 @@ events = st.one_of(
         order_id=order_ids,
         symbol=symbols,
         side=maybe_sides,
-        exchange=st.none() | st.just("binance"),
+        exchange=maybe_exchanges,
         executed_price=amounts,
         executed_quantity=amounts,
+        fee=st.none() | amounts,
+        fee_currency=st.none() | st.just("BNB"),
+    ),
+    st.builds(
+        lambda kind, second, **data: read(kind, second, **data),
+        st.sampled_from(["ORDER_REJECTED", "ORDER_CANCELLED"]),
+        seconds,
+        order_id=order_ids,
+        symbol=symbols,
+        side=maybe_sides,
+        exchange=maybe_exchanges,
+        reason=st.none() | st.just("too late"),
+        status=st.sampled_from([None, "expired", "CANCELLED"]),
+    ),
+    st.builds(
+        lambda second, **data: read("BALANCE_SNAPSHOT", second, **data),
+        seconds,
+        exchange=maybe_exchanges,
+        balances=st.lists(
+            st.builds(dict, asset=st.sampled_from(["BTC", "USD"]), available=amounts, locked=amounts),
+            min_size=1,
+            max_size=2,
+            unique_by=lambda balance: balance["asset"],
+        ),
     ),
     st.builds(
         lambda second, **data: read("TRADE_COMPLETED", second, **data),
         seconds,
         trade_id=order_ids,
         symbol=symbols,
+        exchange=maybe_exchanges,
         entry_price=amounts,
         exit_price=amounts,
         pnl=st.decimals("-3", "3", places=1).map(str),
         side=maybe_sides,
     ),
 )
+
+
+def stored(exchange: str, symbol: str) -> str:
+    return STORED.get((exchange, symbol), symbol)
 
 
 @dataclass
@@ -86,71 +128,109 @@ class Model:
     events: list[Event]
     orders: dict[str, tuple[Any, ...]] = field(init=False)
     trades: dict[str, tuple[Any, ...]] = field(init=False)
-    actions: dict[str, str] = field(init=False)
+    logs: dict[str, tuple[Any, ...]] = field(init=False)
+    executions: dict[str, tuple[Any, ...]] = field(init=False)
+    balances: set[tuple[Any, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
         unique = list({event.id: event for event in self.events}.values())
         ordered = sorted(unique, key=lambda event: (event.at, event.id))
-        submitted: dict[str, Submitted] = {}
-        executed: dict[str, list[Executed]] = {}
+        of_orders: dict[str, list[Submitted | Executed | Refused | Cancelled]] = {}
         completed: dict[str, Completed] = {}
+        self.balances = set()
         for event in ordered:
-            if isinstance(event, Submitted):
-                submitted.setdefault(event.order_id, event)
-            elif isinstance(event, Executed):
-                executed.setdefault(event.order_id, []).append(event)
-            else:
+            if isinstance(event, Completed):
                 completed.setdefault(event.trade_id, event)
-        self.orders = {
-            order_id: self.order(submitted.get(order_id), executed.get(order_id, []))
-            for order_id in submitted.keys() | executed.keys()
+            elif isinstance(event, Snapshot):
+                self.balances |= {
+                    (event.exchange or DEFAULT, row.asset, Decimal(row.available), Decimal(row.locked), event.at)
+                    for row in event.balances
+                }
+            else:
+                of_orders.setdefault(event.order_id, []).append(event)
+        self.orders = {order_id: self.order(said) for order_id, said in of_orders.items()}
+        self.trades = {
+            trade_id: (stored(event.exchange or DEFAULT, event.symbol), Decimal(event.pnl), event.at)
+            for trade_id, event in completed.items()
         }
-        self.trades = {trade_id: (event.symbol, Decimal(event.pnl), event.at) for trade_id, event in completed.items()}
-        self.actions = {str(event.id): self.action(event) for event in unique}
+        self.logs = {str(event.id): self.log(event) for event in unique if not isinstance(event, Snapshot)}
+        self.executions = {
+            str(event.id): (exchange, stored(exchange, event.symbol))
+            for event in unique
+            if isinstance(event, Executed)
+            for exchange in [event.exchange or self.orders[event.order_id][-1]]
+        }
 
-    def order(self, submission: Submitted | None, executions: list[Executed]) -> tuple[Any, ...]:
+    def order(self, said: list[Submitted | Executed | Refused | Cancelled]) -> tuple[Any, ...]:
+        submission = next((event for event in said if isinstance(event, Submitted)), None)
+        executions = [event for event in said if isinstance(event, Executed)]
+        evidence = [event for event in said if not isinstance(event, Submitted)]
+        ending = next((event for event in evidence if isinstance(event, (Refused, Cancelled))), None)
         filled = sum((Decimal(event.quantity) for event in executions), Decimal(0))
         value = sum((Decimal(event.quantity) * Decimal(event.price) for event in executions), Decimal(0))
-        first = submission or executions[0]
-        side = next((event.side for event in [submission, *executions] if event is not None and event.side), None)
+        sources = [*([submission] if submission else []), *evidence]
+        exchange = next((event.exchange for event in sources if event.exchange), DEFAULT)
+        side = next((event.side for event in sources if event.side), None)
         status = "PENDING" if not executions else "PARTIALLY_FILLED"
         if submission is not None and executions and filled >= Decimal(submission.quantity):
             status = "FILLED"
+        elif isinstance(ending, Refused):
+            status = "REJECTED"
+        elif ending is not None:
+            status = "EXPIRED" if (ending.status or "").upper() == "EXPIRED" else "CANCELLED"
+        why = (None, None) if ending is None or status == "FILLED" else (ending.at, ending.reason)
         average = None if not filled else (value / filled).quantize(Decimal("1e-10"))
         quantity = None if submission is None else Decimal(submission.quantity)
-        return first.symbol, side, quantity, filled, average, status, None if submission is None else submission.at
+        at = None if submission is None else submission.at
+        return stored(exchange, sources[0].symbol), side, quantity, filled, average, status, at, *why, exchange
 
-    def action(self, event: Event) -> str:
+    def log(self, event: Submitted | Executed | Refused | Cancelled | Completed) -> tuple[Any, ...]:
         if isinstance(event, Completed):
-            return "BUY" if event.side == "sell" else "SELL"
-        if event.side is not None:
-            return event.side.upper()
-        side = self.orders[event.order_id][1]
-        return "UNKNOWN" if side is None else str(side).upper()
+            exchange = event.exchange or DEFAULT
+            return "BUY" if event.side == "sell" else "SELL", exchange, stored(exchange, event.symbol)
+        exchange = event.exchange or self.orders[event.order_id][-1]
+        side = event.side or self.orders[event.order_id][1] or "UNKNOWN"
+        return side.upper(), exchange, stored(exchange, event.symbol)
 
 
-async def rows(db: Database) -> tuple[dict[str, Any], dict[str, Any], dict[str, str], int]:
-    orders = await db.fetch("SELECT * FROM orders")
-    trades = await db.fetch("SELECT trade_id, symbol, pnl, completed_at FROM completed_trades")
-    logs = await db.fetch("SELECT id::text, action FROM audit.trade_logs")
-    executions = await db.fetchval("SELECT count(*) FROM executions")
-    return (
-        {
-            row["order_id"]: (
-                row["symbol"],
-                row["side"],
-                row["quantity"],
-                row["filled_quantity"],
-                None if row["avg_price"] is None else row["avg_price"].quantize(Decimal("1e-10")),
-                row["status"],
-                row["submitted_at"],
-            )
-            for row in orders
-        },
-        {row["trade_id"]: (row["symbol"], row["pnl"], row["completed_at"]) for row in trades},
-        {row["id"]: row["action"] for row in logs},
-        executions,
-    )
+async def require_model(db: Database, model: Model) -> None:
+    orders = {
+        row["order_id"]: (
+            row["symbol"],
+            row["side"],
+            row["quantity"],
+            row["filled_quantity"],
+            None if row["avg_price"] is None else row["avg_price"].quantize(Decimal("1e-10")),
+            *(row[name] for name in ("status", "submitted_at", "ended_at", "error_message", "exchange")),
+        )
+        for row in await db.fetch("SELECT * FROM orders")
+    }
+    trades = {
+        row["trade_id"]: (row["symbol"], row["pnl"], row["completed_at"])
+        for row in await db.fetch("SELECT trade_id, symbol, pnl, completed_at FROM completed_trades")
+    }
+    logs = {
+        row["id"]: (row["action"], row["exchange"], row["symbol"])
+        for row in await db.fetch("SELECT id::text, action, exchange, symbol FROM audit.trade_logs")
+    }
+    executions = {
+        row["id"]: (row["exchange"], row["symbol"])
+        for row in await db.fetch("SELECT id::text, exchange, symbol FROM executions")
+    }
+    held = {
+        tuple(row.values())
+        for row in await db.fetch("SELECT exchange, asset, available, locked, taken_at FROM balance_snapshots")
+    }
+    assert orders == model.orders
+    assert trades == model.trades
+    assert logs == model.logs
+    assert executions == model.executions
+    assert held == model.balances
+
+
+async def empty(db: Database) -> None:
+    await db.execute(f"TRUNCATE {TABLES}")
+    await upsert_symbols(db, MARKETS)
 
 
 @st.composite
@@ -170,18 +250,13 @@ def deliveries(draw: st.DrawFn) -> tuple[list[Event], list[list[Event]]]:
 async def check(dsn: str, chosen: list[Event], groups: list[list[Event]]) -> None:
     db = await Database.connect(dsn)
     try:
-        await db.execute(f"TRUNCATE {TABLES}")
+        await empty(db)
         new = 0
         for group in groups:
             async with db.transaction():
-                new += len((await store_events(db, group)).new)
-        model = Model(chosen)
-        orders, trades, actions, executions = await rows(db)
-        assert orders == model.orders
-        assert trades == model.trades
-        assert actions == model.actions
-        assert executions == len({event.id for event in chosen if isinstance(event, Executed)})
-        assert new == len(model.actions), "an event was counted as new twice, or never"
+                new += len((await store_events(db, group, DEFAULT)).new)
+        await require_model(db, Model(chosen))
+        assert new == len({event.id for event in chosen}), "an event was counted as new twice, or never"
     finally:
         await db.close()
 
@@ -197,21 +272,19 @@ def test_the_rows_do_not_depend_on_the_delivery(
 async def check_concurrent(dsn: str, chosen: list[Event], groups: list[list[Event]]) -> None:
     db = await Database.connect(dsn)
     try:
-        await db.execute(f"TRUNCATE {TABLES}")
+        await empty(db)
 
         async def store(share: list[list[Event]]) -> None:
             own = await Database.connect(dsn)
             try:
                 for group in share:
                     async with own.transaction():
-                        await store_events(own, group)
+                        await store_events(own, group, DEFAULT)
             finally:
                 await own.close()
 
         await asyncio.gather(store(groups[::2]), store(groups[1::2]))
-        model = Model(chosen)
-        orders, trades, actions, _ = await rows(db)
-        assert (orders, trades, actions) == (model.orders, model.trades, model.actions)
+        await require_model(db, Model(chosen))
     finally:
         await db.close()
 

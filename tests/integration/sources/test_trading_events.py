@@ -14,7 +14,9 @@ from ingestd.events.publisher import EventPublisher, envelope, publish
 from ingestd.ops.metrics import Metrics
 from ingestd.sources.base import Store
 from ingestd.sources.trading_events import EventTopics
+from ingestd.status import MarketInfo
 from ingestd.storage.database import Database
+from ingestd.storage.symbols import upsert_symbols
 from tests.support import group
 from tests.support.brokers import Broker, config_for
 from tests.support.group import member, until
@@ -74,6 +76,66 @@ async def test_a_bots_day(db: Database, database: DatabaseForTest, kafka_config:
     assert shown["7"]["filledQuantity"] == "0.100"
     assert made.total("duplicate") == {"orders_executed": 1}
     assert made.balance() == 0
+
+
+async def test_endings_balances_and_names(postgres_database: DatabaseForTest, apache_kafka: Broker) -> None:
+    config = config_for(apache_kafka)
+    db = await postgres_database.connect()
+    await upsert_symbols(db, [MarketInfo("kraken", "ETH/USD", "XETHZUSD", "ETH", "USD", "spot", True)])
+
+    def make_store(config: KafkaConfig, metrics: Metrics) -> Store:
+        return EventTopics(config.topic_prefix, metrics, default_exchange="kraken")
+
+    async with member(config, postgres_database.dsn, make_store) as made, EventPublisher(config=config) as bot:
+        for order_id, symbol in (("1", "ETH-USD"), ("2", "ETHUSD"), ("3", "XETHZUSD"), ("4", "DOGE-USD")):
+            await bot.order_submitted(order_id=order_id, symbol=symbol, side="sell", quantity=2)
+        await bot.order_rejected(order_id="1", symbol="ETH-USD", reason="insufficient funds")
+        await bot.order_cancelled(order_id="2", symbol="ETH-USD")
+        await bot.order_cancelled(order_id="3", symbol="ETH-USD", status="expired", exchange="kraken")
+        await bot.balance_snapshot(
+            balances=[{"asset": "ETH", "available": "1.50", "locked": "2"}, {"asset": "USD", "available": 9}]
+        )
+        await until(db, "SELECT count(*) FROM audit.trade_logs", 7)
+        await until(db, "SELECT count(*) FROM balance_snapshots", 2)
+    orders = await db.fetch("SELECT order_id, exchange, symbol, status, error_message FROM orders ORDER BY order_id")
+    assert [tuple(row.values()) for row in orders] == [
+        ("1", "kraken", "ETH/USD", "REJECTED", "insufficient funds"),
+        ("2", "kraken", "ETH/USD", "CANCELLED", None),
+        ("3", "kraken", "ETH/USD", "EXPIRED", None),
+        ("4", "kraken", "DOGE-USD", "PENDING", None),
+    ]
+    logs = await db.fetch("SELECT symbol, metadata->>'symbol' AS said, status FROM audit.trade_logs")
+    assert sorted(tuple(row.values()) for row in logs) == [
+        ("DOGE-USD", "DOGE-USD", "pending"),
+        ("ETH/USD", "ETH-USD", "cancelled"),
+        ("ETH/USD", "ETH-USD", "expired"),
+        ("ETH/USD", "ETH-USD", "pending"),
+        ("ETH/USD", "ETH-USD", "rejected"),
+        ("ETH/USD", "ETHUSD", "pending"),
+        ("ETH/USD", "XETHZUSD", "pending"),
+    ]
+    held = await db.fetch("SELECT exchange, asset, available::text, locked::text FROM balance_snapshots ORDER BY asset")
+    assert [tuple(row.values()) for row in held] == [("kraken", "ETH", "1.50", "2"), ("kraken", "USD", "9", "0")]
+    assert made.balance() == 0
+    await db.close()
+
+
+async def test_balances_of_no_exchange_are_put_aside(postgres_database: DatabaseForTest, apache_kafka: Broker) -> None:
+    config = config_for(apache_kafka)
+    db = await postgres_database.connect()
+
+    def make_store(config: KafkaConfig, metrics: Metrics) -> Store:
+        return EventTopics(config.topic_prefix, metrics)
+
+    async with member(config, postgres_database.dsn, make_store) as made, EventPublisher(config=config) as bot:
+        await bot.balance_snapshot(balances=[{"asset": "ETH", "available": "1"}])
+        await until(db, "SELECT count(*) FROM rejected_records", 1)
+    row = await db.fetchrow("SELECT table_name, reason, record->>'error' AS error FROM rejected_records")
+    assert row is not None
+    assert (row["table_name"], row["reason"]) == ("balance_snapshots", "poison")
+    assert "events.default_exchange" in row["error"]
+    assert made.total("rejected") == {"balances_snapshot": 1}
+    await db.close()
 
 
 async def test_poison_is_put_aside(postgres_database: DatabaseForTest, apache_kafka: Broker) -> None:

@@ -20,7 +20,7 @@ from ingestd import cli
 from ingestd.backfill import audit
 from ingestd.clock import from_datetime, to_datetime
 from ingestd.errors import DatabaseError
-from ingestd.events.messages import Completed, Executed, Submitted
+from ingestd.events.messages import Balance, Cancelled, Completed, Event, Executed, Snapshot, Submitted
 from ingestd.events.tables import store_events
 from ingestd.records import Candle, FeedGap, Funding, OpenInterest, Record, Rejected
 from ingestd.status import MarketInfo
@@ -185,13 +185,15 @@ async def the_daemon_works(database: DatabaseForTest, engine: Engine, tmp_path: 
         assert await db.fetchval("SELECT count(*) FROM trades") == 5
 
 
-def events() -> list[Submitted | Executed | Completed]:
-    at, one, two, three = to_datetime(NOW_US), *(uuid.UUID(int=number) for number in (1, 2, 3))
-    said: dict[str, Any] = {"exchange": None, "symbol": "BTC/USDT", "strategy": None, "data": "{}", "at": at}
+def events() -> list[Event]:
+    at, one, two, three, four, five = to_datetime(NOW_US), *(uuid.UUID(int=number) for number in range(1, 6))
+    said: dict[str, Any] = {"exchange": "binance", "symbol": "BTC-USDT", "strategy": None, "data": "{}", "at": at}
     order: dict[str, Any] = {**said, "order_id": "o", "order_type": None}
     return [
         Submitted(id=one, **order, side="buy", quantity="2", price=None, client_id=None),
-        Executed(id=two, **order, side=None, quantity="1", price="5", fee=None),
+        Executed(id=two, **order, side=None, quantity="1", price="5", fee=None, fee_currency=None),
+        Cancelled(id=four, **order, side=None, quantity=None, price=None, reason=None, status=None),
+        Snapshot(id=five, at=at, exchange="binance", data="{}", balances=(Balance("BTC", "1", "0"),)),
         Completed(id=three, **said, trade_id="t", side=None, quantity=None, entry_price="1", exit_price="2", pnl="3"),
     ]
 

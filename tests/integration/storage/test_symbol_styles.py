@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -10,6 +13,8 @@ from ingestd import failpoints
 from ingestd.clock import to_datetime
 from ingestd.config.values import SymbolStyle
 from ingestd.errors import MarketUnknown, SchemaError
+from ingestd.events.messages import Completed, Event, Executed, Submitted
+from ingestd.events.tables import store_events
 from ingestd.records import Candle, FeedGap, Record
 from ingestd.status import MarketInfo
 from ingestd.storage import candle_rebuild, gap_filling, gap_ledger, rollups, symbol_style, symbols
@@ -217,6 +222,35 @@ async def test_every_row_and_candle_is_renamed_whatever_interrupts_it(database: 
         expected = expected_candles(rows, bucket)
         found = [row for row in await candles(db, relation) if row[2] != PERPETUAL]
         assert found == [row for row in expected if row[2] != PERPETUAL], relation
+    await db.close()
+
+
+async def test_events_are_renamed_where_their_market_is_known(database: DatabaseForTest) -> None:
+    db = await database.connect()
+    await migrate(db, config_of("unified"))
+    await symbols.store_lists(db, LISTED)
+    said: dict[str, Any] = {"exchange": None, "strategy": None, "at": to_datetime(NOW_US), "side": "buy"}
+    order: dict[str, Any] = {**said, "quantity": "2", "order_type": None, "price": "1"}
+    for number, symbol in enumerate(["BTC-USDT", "BTCUSDT.P", "DOGE-USDT"]):
+        one, two, three = (uuid.UUID(int=10 * number + each) for each in range(3))
+        text = json.dumps({"symbol": symbol})
+        events: list[Event] = [
+            Submitted(id=one, **order, symbol=symbol, data=text, order_id=symbol, client_id=None),
+            Executed(id=two, **order, symbol=symbol, data=text, order_id=symbol, fee=None, fee_currency=None),
+            Completed(
+                id=three, **said, symbol=symbol, data=text, trade_id=symbol, quantity=None, entry_price="1",
+                exit_price="2", pnl="1",
+            ),
+        ]  # fmt: skip
+        await store_events(db, events, "binance")
+    for style, known in (("unified", {SPOT, PERPETUAL}), ("dash", {"BTC-USDT", "BTC-USDT.P"})):
+        if style == "dash":
+            await db.close()
+            db = await connected(database, "dash")
+            await migrate(db, config_of("dash"), rename_symbols=True)
+        for table in ("orders", "executions", "completed_trades", "audit.trade_logs"):
+            rows = await db.fetch(f"SELECT DISTINCT symbol FROM {table}")
+            assert {row["symbol"] for row in rows} == known | {"DOGE-USDT"}, (style, table)
     await db.close()
 
 

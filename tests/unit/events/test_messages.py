@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.errors import EnvelopeError
-from ingestd.events.messages import Completed, Event, Executed, Submitted, read_event
+from ingestd.events.messages import (
+    Balance,
+    Cancelled,
+    Completed,
+    Event,
+    Executed,
+    Refused,
+    Snapshot,
+    Submitted,
+    read_event,
+)
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -45,6 +55,61 @@ def test_the_documented_messages() -> None:
     trade = read("TRADE_COMPLETED", COMPLETED)
     assert isinstance(trade, Completed)
     assert (trade.pnl, trade.strategy) == ("100", "momentum")
+
+
+def message(event_type: str, **data: Any) -> str:
+    return json.dumps({"event_type": event_type, "timestamp": "2024-10-23T18:00:00Z", "data": data})
+
+
+def test_the_endings_of_an_order() -> None:
+    order = {"order_id": "1", "symbol": "BTC-USD"}
+    refused = read("ORDER_REJECTED", message("ORDER_REJECTED", **order, reason="no money\nat all", side="BUY"))
+    assert isinstance(refused, Refused)
+    assert (refused.ending, refused.reason, refused.side) == ("REJECTED", "no money\nat all", "buy")
+    cancelled = read("ORDER_CANCELLED", message("ORDER_CANCELLED", **order))
+    assert isinstance(cancelled, Cancelled)
+    assert (cancelled.ending, cancelled.reason) == ("CANCELLED", None)
+    expired = read("ORDER_CANCELLED", message("ORDER_CANCELLED", **order, status="expired"))
+    assert isinstance(expired, Cancelled)
+    assert expired.ending == "EXPIRED"
+
+
+def test_a_snapshot_of_balances() -> None:
+    balances = [{"asset": "BTC", "available": 1.50, "locked": "0.10"}, {"asset": "USD", "available": "-7", "x": 1}]
+    text = message("BALANCE_SNAPSHOT", exchange="kraken", balances=balances).replace("1.5,", "1.50,")
+    snapshot = read("BALANCE_SNAPSHOT", text)
+    assert isinstance(snapshot, Snapshot)
+    assert snapshot.exchange == "kraken"
+    assert snapshot.balances == (Balance("BTC", "1.50", "0.10"), Balance("USD", "-7", "0"))
+
+
+BTC = {"asset": "BTC", "available": "1"}
+
+
+@pytest.mark.parametrize(
+    ("balances", "reason"),
+    [
+        (None, "balances is missing"),
+        ([], "not a list of 1 to"),
+        ({"BTC": 1}, "not a list of 1 to"),
+        ([[]], r"balances\[0\] is not an object"),
+        ([BTC, {"asset": "ETH"}], r"balances\[1\].available is missing"),
+        ([{"available": "1"}], r"balances\[0\].asset is missing"),
+        ([{**BTC, "available": "much"}], r"balances\[0\].available is not a number"),
+        ([{**BTC, "locked": True}], r"balances\[0\].locked is not a number"),
+        ([{**BTC, "asset": ""}], r"balances\[0\].asset is not a text"),
+        ([BTC, BTC], "an asset twice"),
+    ],
+)
+def test_balances_that_are_refused(balances: Any, reason: str) -> None:
+    with pytest.raises(EnvelopeError, match=reason):
+        read("BALANCE_SNAPSHOT", message("BALANCE_SNAPSHOT", balances=balances))
+
+
+@pytest.mark.parametrize(("field", "value"), [("status", "FILLED"), ("reason", ["late"])])
+def test_endings_that_are_refused(field: str, value: Any) -> None:
+    with pytest.raises(EnvelopeError, match=field):
+        read("ORDER_CANCELLED", message("ORDER_CANCELLED", order_id="1", symbol="BTC-USD", **{field: value}))
 
 
 @pytest.mark.parametrize("digits", ["0.10", "0.123456789012345678901234567890", "12345678901234567890.5", "1E-7", "7."])

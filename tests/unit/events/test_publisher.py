@@ -62,8 +62,19 @@ def test_a_mistake_is_named(changes: dict[str, Any], reason: str) -> None:
 
 
 def test_an_unknown_event_names_the_known_ones() -> None:
-    with pytest.raises(EnvelopeError, match="ORDER_SUBMITTED, ORDER_EXECUTED, TRADE_COMPLETED"):
+    with pytest.raises(EnvelopeError, match="ORDER_SUBMITTED, ORDER_EXECUTED, ORDER_REJECTED"):
         events.envelope("ORDER_LOST", AT, ORDER)
+
+
+def test_balances_keep_their_digits_and_go_by_their_exchange() -> None:
+    held = [{"asset": "BTC", "available": Decimal("1.50"), "locked": "0.10"}]
+    key, value = events.envelope("BALANCE_SNAPSHOT", AT, {"balances": held, "exchange": "kraken"})
+    assert key == b"kraken"
+    snapshot = messages.read_event("BALANCE_SNAPSHOT", value, [], AT)
+    assert isinstance(snapshot, messages.Snapshot)
+    assert snapshot.balances == (messages.Balance("BTC", "1.50", "0.10"),)
+    with pytest.raises(EnvelopeError, match="needs balances"):
+        events.envelope("BALANCE_SNAPSHOT", AT, {"exchange": "kraken"})
 
 
 def test_a_time_without_a_zone_is_refused() -> None:
