@@ -15,7 +15,7 @@ from ingestd.config.section import Section
 from ingestd.config.values import EXCHANGE_ID
 from ingestd.errors import Problem
 
-PackName: TypeAlias = Literal["kairos"]
+PackName: TypeAlias = Literal["ingestion", "kairos", "wolfinch"]
 PACKS: Sequence[str] = get_args(PackName)
 
 
@@ -31,6 +31,8 @@ class PacksConfig(Section):
     Each option is a function `option_<name>()` in the pack's schema, which its first migration makes and
     `ingestd migrate` gives the configured value.
     """
+
+    ingestion: OneExchange = OneExchange()
 
     def options_of(self, pack: str) -> dict[str, str]:
         """The options of a pack by name, empty if it has none."""
@@ -50,7 +52,7 @@ def contradictions(packs: Sequence[str], options: PacksConfig, captured: Collect
             continue
         path = f"packs.{pack}.exchange"
         if section.exchange is None:
-            yield Problem(path, f"is missing: the document of the pack {pack} knows no exchange, so name one of a feed")
+            yield Problem(path, "is missing: the pack's document knows no exchange, so name one of a feed")
         elif captured and section.exchange not in captured:
             hint = f"feeds: {', '.join(sorted(captured))}"
             yield Problem(path, "no feed has this exchange", repr(section.exchange), hint)

@@ -9,8 +9,9 @@ A fixture is a TOML file:
     verdict     read: returns `rows`
                 write: `check`, run after it, returns `rows`
                 administration: the same, with search_path = public
-                replaced: the server refuses it; `replacement` runs instead, and returns `rows`
-    sqlstate    the server refuses the statement with this, as `replaced` always, and as `administration` where
+                replaced: the server refuses it, or it counts something else; `replacement` runs
+                instead, and returns `rows`
+    sqlstate    the server refuses the statement with this, as `replaced` nearly always, and as `administration` where
                 `ingestd migrate` has done already what it asks for; a table of engines where they differ
     alone       true: the statement runs outside of a transaction, and what it changes stays
     rows        every row, every value as text, NULL as NULL; `{day-2}` is the date two days ago (UTC)
@@ -58,7 +59,14 @@ class Document:
         }
 
 
-DOCUMENTS = {document.name: document for document in (Document("kairos", "000", "kairos, public"),)}
+DOCUMENTS = {
+    document.name: document
+    for document in (
+        Document("kairos", "000", "kairos, public"),
+        Document("wolfinch", "001", "public"),
+        Document("ingestion", "004", "ingestion, public", {"exchange": "binance"}),
+    )
+}
 
 
 @dataclass(frozen=True)

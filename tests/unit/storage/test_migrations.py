@@ -109,7 +109,8 @@ def test_packs_have_numbers_of_their_own(pack: str, engine: Engine) -> None:
     assert str(loaded[0]).startswith(f"{pack}/0001_")
     assert all("\n\\ir" not in migration.up for migration in loaded)  # what they include is there
     makes_time_functions = any("CREATE FUNCTION time_bucket" in migration.up for migration in loaded)
-    assert makes_time_functions == (engine is Engine.POSTGRES)
+    # The tables of wolfinch are in schemas that its SQL names; no program of it has one of them on its search_path.
+    assert makes_time_functions == (engine is Engine.POSTGRES and pack != "wolfinch")
 
 
 def test_the_checksum_of_a_pack_covers_what_it_includes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

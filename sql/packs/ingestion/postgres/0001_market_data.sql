@@ -1,0 +1,3 @@
+SET LOCAL search_path = ingestion, public;
+
+\ir ../../time_functions.sql
