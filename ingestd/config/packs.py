@@ -15,7 +15,7 @@ from ingestd.config.section import Section
 from ingestd.config.values import EXCHANGE_ID
 from ingestd.errors import Problem
 
-PackName: TypeAlias = Literal["ingestion", "kairos", "wolfinch"]
+PackName: TypeAlias = Literal["fks", "ingestion", "kairos", "wolfinch"]
 PACKS: Sequence[str] = get_args(PackName)
 
 
@@ -25,6 +25,12 @@ class OneExchange(Section):
     exchange: Annotated[str | None, Field(pattern=EXCHANGE_ID)] = None
 
 
+class Fks(OneExchange):
+    """Of two candles of one time, `ohlcv_data` shows the one that is preferred: made from trades, or the exchange's."""
+
+    prefer: Literal["trades", "exchange"] = "trades"
+
+
 class PacksConfig(Section):
     """The section `[packs]`: one table for each pack that has options.
 
@@ -32,6 +38,7 @@ class PacksConfig(Section):
     `ingestd migrate` gives the configured value.
     """
 
+    fks: Fks = Fks()
     ingestion: OneExchange = OneExchange()
 
     def options_of(self, pack: str) -> dict[str, str]:

@@ -53,7 +53,7 @@ async def prepare(db: Database, document: Document) -> None:
 
 async def mistakes(database: DatabaseForTest, document: Document, fixture: Fixture) -> list[str]:
     """What is wrong. What it changes is rolled back."""
-    path = "public" if fixture.verdict == "administration" else document.search_path
+    path = fixture.search_path if fixture.verdict == "administration" else document.search_path
     async with client(database.dsn, path) as connection:
         outcome = await run(connection, fixture.sql) if fixture.alone else None
         transaction = connection.transaction()
@@ -81,6 +81,8 @@ Outcome: TypeAlias = tuple[str, list[list[str]]]
 
 async def compared(connection: Any, fixture: Fixture, sqlstate: str, outcome: Outcome | None) -> list[str]:
     today = await connection.fetchval("SELECT current_date")
+    if fixture.before:
+        await connection.execute(fixture.before)
     refused, found = await run_in_savepoint(connection, fixture.sql) if outcome is None else outcome
     if refused != sqlstate:
         return [f"refused with {refused or 'nothing'}, not with {sqlstate or 'nothing'}"]
@@ -90,6 +92,8 @@ async def compared(connection: Any, fixture: Fixture, sqlstate: str, outcome: Ou
         if refused:
             return [f"what shows it is refused with {refused}"]
     wanted = expected(fixture.rows, today)
+    if "order by" not in (shows or fixture.sql).lower():
+        wanted, found = sorted(wanted), sorted(found)
     return [] if found == wanted else [f"returned {shown(found)}, not {shown(wanted)}"]
 
 

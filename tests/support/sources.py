@@ -8,13 +8,17 @@ A fixture is a TOML file:
     engine      both | timescaledb | postgres: where the verdict holds
     verdict     read: returns `rows`
                 write: `check`, run after it, returns `rows`
-                administration: the same, with search_path = public
+                administration: the same, with search_path = public, or the one it names
                 replaced: the server refuses it, or it counts something else; `replacement` runs
                 instead, and returns `rows`
     sqlstate    the server refuses the statement with this, as `replaced` nearly always, and as `administration` where
                 `ingestd migrate` has done already what it asks for; a table of engines where they differ
     alone       true: the statement runs outside of a transaction, and what it changes stays
-    rows        every row, every value as text, NULL as NULL; `{day-2}` is the date two days ago (UTC)
+    search_path of an administration that is about the pack's own tables; `public` otherwise
+    before      run first: what the statement needs of those printed before it
+    rows        every row, every value as text, NULL as NULL, in any order unless the statement states one;
+                `{day-2}` is the date two days ago (UTC), `{week-2}` and `{month-2}` the first day of its week and of
+                its month, `{week_end-2}` and `{month_end-2}` those of the next
     why         in a few words, where the verdict needs them
 
 `seed.sql` beside them stores what they read, and `names.toml` has the names that no SQL is about, with their test.
@@ -36,7 +40,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "tests" / "sources"
 _SHARED = ROOT.parent / "shared" / "sources"
-_DAY = re.compile(r"\{day(?P<days>[+-]\d+)?\}")
+_DAY = re.compile(r"\{(?P<unit>day|week|month|week_end|month_end)(?P<days>[+-]\d+)?\}")
 VERDICTS = ("read", "write", "administration", "replaced")
 
 
@@ -64,6 +68,7 @@ DOCUMENTS = {
     for document in (
         Document("kairos", "000", "kairos, public"),
         Document("wolfinch", "001", "public"),
+        Document("fks", "002", "fks, public", {"exchange": "binance"}),
         Document("ingestion", "004", "ingestion, public", {"exchange": "binance"}),
     )
 }
@@ -87,6 +92,8 @@ class Fixture:
     replacement: str = ""
     sqlstate: str | Mapping[str, str] = ""
     why: str = ""
+    search_path: str = "public"
+    before: str = ""
 
     def holds_on(self, engine: str) -> bool:
         return self.engine in ("both", engine)
@@ -113,7 +120,17 @@ def expected(rows: Iterable[Sequence[str]], today: datetime.date) -> list[list[s
     """The rows with their days filled in."""
 
     def day(said: re.Match[str]) -> str:
-        return (today + datetime.timedelta(days=int(said["days"] or 0))).isoformat()
+        at = today + datetime.timedelta(days=int(said["days"] or 0))
+        week, month = at - datetime.timedelta(days=at.weekday()), at.replace(day=1)
+        next_month = (month + datetime.timedelta(days=31)).replace(day=1)
+        days = {
+            "day": at,
+            "week": week,
+            "week_end": week + datetime.timedelta(days=7),
+            "month": month,
+            "month_end": next_month,
+        }
+        return days[said["unit"]].isoformat()
 
     return [[_DAY.sub(day, value) for value in row] for row in rows]
 

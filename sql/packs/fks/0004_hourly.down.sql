@@ -1,0 +1,1 @@
+DROP VIEW fks.hourly_ohlcv_agg;

@@ -1,0 +1,3 @@
+SET LOCAL search_path = fks, public;
+
+\ir ../../time_functions.sql

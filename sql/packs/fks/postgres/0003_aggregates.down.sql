@@ -1,0 +1,2 @@
+DROP VIEW fks.hourly_exchange_ohlcv;
+DROP VIEW fks.daily_account_performance;

@@ -1,0 +1,1 @@
+-- Dropping the tables drops their chunks; nothing else is left behind.

@@ -1,0 +1,2 @@
+DROP MATERIALIZED VIEW fks.hourly_exchange_ohlcv;
+DROP MATERIALIZED VIEW fks.daily_account_performance;
