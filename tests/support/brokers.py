@@ -27,10 +27,10 @@ import pytest
 from ingestd.config.models import KafkaConfig
 from ingestd.lab.sim.child import free_port
 from ingestd.lab.sim.embedded_kafka import EmbeddedKafka
+from tests.support.maven import jars_of
 
 BROKERS = ("apache-kafka", "embedded")
 _POM = Path(__file__).parent / "kafka" / "pom.xml"
-_FETCH_TIMEOUT_S = 300
 _START_TIMEOUT_S = 240.0
 _JAVA = ("java", "-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 _used: set[str] = set()
@@ -180,22 +180,7 @@ class ApacheKafka:
 
 def apache_jars() -> Path:
     """The folder of Apache Kafka's jars, fetched on first use; skips the test, with the reason, where that fails."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ingestd-tests" / "kafka-3.9.1"
-    if (cache / "complete").exists():
-        return cache
-    if shutil.which("java") is None or shutil.which("mvn") is None:
-        pytest.skip("no Apache Kafka: java or mvn is not on this machine")
-    part = cache.with_name(f"{cache.name}.{os.getpid()}")
-    command = ["mvn", "-q", "-B", "-f", str(_POM), "dependency:copy-dependencies", f"-DoutputDirectory={part}"]
-    try:
-        subprocess.run(command, check=True, capture_output=True, timeout=_FETCH_TIMEOUT_S)
-    except (subprocess.SubprocessError, OSError) as error:
-        shutil.rmtree(part, ignore_errors=True)
-        pytest.skip(f"no Apache Kafka: its jars could not be fetched ({type(error).__name__})")
-    (part / "complete").touch()
-    with contextlib.suppress(OSError):  # another run was faster
-        part.rename(cache)
-    return cache
+    return jars_of(_POM, "kafka-3.9.1", "Apache Kafka")
 
 
 @contextmanager

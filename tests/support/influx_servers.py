@@ -1,9 +1,11 @@
-"""Servers of line protocol for tests: the machine's InfluxDB 1, where there is one."""
+"""Servers of line protocol for tests: the machine's InfluxDB 1, and QuestDB where Maven and Java are there."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +18,9 @@ import pytest
 
 from ingestd.lab.sim.child import EmbeddedServer, free_port
 from ingestd.sinks.influx.options import InfluxConfig
+from tests.support.maven import jars_of
 
+_POM = Path(__file__).parent / "questdb" / "pom.xml"
 _TIMEOUT_S = 30
 
 
@@ -110,6 +114,79 @@ class Bucket:
     def values(self, measurement: str, field: str) -> list[Any]:
         """All values of a field, by time."""
         return [row[field] for row in self.query(f'SELECT "{field}" FROM "{measurement}"')]
+
+
+class QuestDb(EmbeddedServer):
+    """QuestDB, which has one database. It keeps nothing after `stop`."""
+
+    _name = "QuestDB"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._jars = jars_of(_POM, "questdb-9.3.4", "QuestDB")
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def config(self, **changes: Any) -> InfluxConfig:
+        """The section for it, with little patience."""
+        return Bucket(self.url, "trading").config(**changes)
+
+    def query(self, text: str) -> list[dict[str, Any]]:
+        """The rows of a statement in SQL, once all that was written can be read."""
+        deadline_s = time.monotonic() + _TIMEOUT_S
+        while self._rows("SELECT name FROM wal_tables() WHERE writerTxn < sequencerTxn"):
+            assert time.monotonic() < deadline_s, "what was written cannot be read yet"
+            time.sleep(0.02)
+        return self._rows(text)
+
+    def empty(self) -> None:
+        """Drop every table."""
+        for row in self._rows("SELECT table_name FROM tables()"):
+            self._rows(f"DROP TABLE '{row['table_name']}'")
+
+    def _rows(self, text: str) -> list[dict[str, Any]]:
+        with urlopen(f"{self.url}/exec?{urlencode({'query': text})}", timeout=_TIMEOUT_S) as reply:
+            answer = json.load(reply)
+        columns = [column["name"] for column in answer.get("columns", [])]
+        return [dict(zip(columns, row, strict=True)) for row in answer.get("dataset", [])]
+
+    def _command(self) -> Sequence[str | Path]:
+        (self._home / "conf").mkdir(exist_ok=True)
+        (self._home / "conf" / "server.conf").write_text(
+            f"http.bind.to=127.0.0.1:{self.port}\nhttp.min.enabled=false\nline.tcp.enabled=false\npg.enabled=false\n"
+            "telemetry.enabled=false\nshared.worker.count=1\n"
+        )
+        java = ("java", "-Xms64m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+        return [*java, "-p", self._jars, "-m", "io.questdb/io.questdb.ServerMain", "-d", self._home]
+
+    def _is_ready(self, pid: int) -> bool:
+        try:
+            with urlopen(f"{self.url}/ping", timeout=1) as reply:
+                return bool(reply.status == 204)
+        except (URLError, OSError):
+            return False
+
+
+def questdb_tables() -> list[str]:
+    """The statements of docs/influx.md that make QuestDB's tables."""
+    page = (Path(__file__).parents[2] / "docs" / "influx.md").read_text(encoding="utf-8")
+    found = [text for text in re.findall(r"```questdb\n(.*?)```", page, re.DOTALL) if text.startswith("CREATE TABLE")]
+    return [statement for text in found for statement in text.split(";\n") if statement.strip()]
+
+
+@pytest.fixture(scope="session")
+def _questdb() -> Iterator[QuestDb]:
+    with QuestDb() as server:
+        yield server
+
+
+@pytest.fixture
+def questdb(_questdb: QuestDb) -> QuestDb:
+    """The QuestDB of this run without any table, or a skip with the reason."""
+    _questdb.empty()
+    return _questdb
 
 
 @pytest.fixture(scope="session")

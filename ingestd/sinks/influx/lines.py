@@ -73,12 +73,12 @@ def candle_fields(candle: Candle) -> str:
 
 
 def trade_fields(trade: Trade) -> str:
-    """The fields of a `trade`. `kind`, `in_candles` and `unit` are there only where they say something."""
+    """The fields of a `trade`. `kind` and `unit` are there only where they say something. `in_candles` always is: where
+    a boolean cannot be null, as in QuestDB, its absence would mean false."""
     fields = f"price={number(trade.price)},quantity={number(trade.quantity)},trade_id={text(trade.trade_id)}"
+    fields += ",in_candles=true" if trade.in_candles else ",in_candles=false"
     if trade.kind is not None:
         fields += f",kind={text(trade.kind)}"
-    if not trade.in_candles:
-        fields += ",in_candles=false"
     return fields if trade.unit is None else f"{fields},unit={text(trade.unit)}"
 
 

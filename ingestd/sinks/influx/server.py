@@ -38,6 +38,7 @@ _WHAT_TO_DO = {
     401: "set influx.username and influx.password_file, or influx.token_file, to what it accepts",
     403: "grant this user the right to write to it",
     404: "create it (docs/influx.md), or correct influx.bucket and influx.org",
+    415: "set influx.gzip = false",
 }
 _closing: set[asyncio.Task[None]] = set()
 

@@ -114,6 +114,12 @@ async def test_a_partial_write_says_how_many_and_why(answering: Answering) -> No
             Reaction.PAUSE,
             "max-values",
         ),
+        (
+            415,
+            '{"code":"not supported","message":"gzip encoding is not supported"}',
+            Reaction.PAUSE,
+            "influx.gzip = false",
+        ),
         (302, "", Reaction.PAUSE, "HTTP 302"),
         (500, '{"error":"timeout"}', Reaction.RETRY, "timeout"),
         (503, "<html>busy</html>", Reaction.RETRY, "busy"),

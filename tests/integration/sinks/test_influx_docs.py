@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from statistics import fmean
@@ -12,14 +13,15 @@ from statistics import fmean
 import pytest
 
 from ingestd.clock import now_us, to_datetime
-from ingestd.records import Candle
+from ingestd.records import Candle, Record
 from ingestd.sinks.influx import delivery, lines, points
 from ingestd.sinks.influx.options import InfluxConfig
+from ingestd.sinks.influx.server import InfluxServer
 from ingestd.storage.database import Database
-from tests.support.influx_rig import influx_rig
-from tests.support.influx_servers import Influx1
+from tests.support.influx_rig import InfluxRig, influx_rig
+from tests.support.influx_servers import Influx1, QuestDb, questdb_tables
 from tests.support.line_protocol import read_line
-from tests.support.records import tick, trade
+from tests.support.records import NOW_US, tick, trade
 
 PAGE = (Path(__file__).parents[3] / "docs" / "influx.md").read_text(encoding="utf-8")
 MINUTE_US = 60 * 10**6
@@ -98,6 +100,57 @@ async def test_the_average_volume_in_influxql(influx1: Influx1, tmp_path: Path) 
     assert found == pytest.approx(expected_means(candles, now))
 
 
+@pytest.fixture
+def tables(questdb: QuestDb) -> QuestDb:
+    """QuestDB with the tables of the page."""
+    for statement in questdb_tables():
+        questdb.query(statement)
+    return questdb
+
+
+async def test_the_average_volume_in_questdb(tables: QuestDb, tmp_path: Path) -> None:
+    now = now_us()
+    candles = two_days(now)
+    async with influx_rig(tmp_path, tables.config(candle_interval="all")) as rig:
+        await rig.journal.append(list(candles))
+    rows = tables.query(blocks("questdb")[1])
+    found = {row["symbol"].replace("-", "/"): row["mean"] for row in rows if row["interval"] == "1m"}
+    assert found == pytest.approx(expected_means(candles, now))
+    assert {row["mean"] for row in rows if row["interval"] == "1h"} == {1_000_000}
+
+
+async def test_questdb_s_tables_keep_every_trade_and_tick_once(tables: QuestDb, tmp_path: Path) -> None:
+    """Also those of one microsecond, and if all of it is sent again."""
+    records: list[Record] = [trade(number, time=NOW_US) for number in range(500)]
+    records += [tick(number) for number in range(100)]
+    config = tables.config(trades=True, ticks=True)
+    first = InfluxRig(tmp_path, config)
+    first.journal.cursor("slow")
+    await first.journal.append(records)
+    await first.drain()
+    (tmp_path / "influx.cursor").unlink()
+    await InfluxRig(tmp_path, config).drain()
+    found = tables.query("SELECT trade_id, price, in_candles, kind FROM trade ORDER BY timestamp")
+    assert [row["trade_id"] for row in found] == [str(number) for number in range(500)]
+    assert found[0] == {"trade_id": "0", "price": 64000.1, "in_candles": True, "kind": None}
+    assert len(tables.query("SELECT * FROM tick")) == 100
+
+
+async def test_a_point_that_questdb_refuses_costs_no_other(questdb: QuestDb, tmp_path: Path) -> None:
+    """It stores nothing of a request that has one."""
+    questdb.query(
+        "CREATE TABLE trade (timestamp TIMESTAMP_NS, symbol SYMBOL, kind DOUBLE)"
+        " TIMESTAMP(timestamp) PARTITION BY DAY WAL"
+    )
+    records: list[Record] = [trade(number, kind="rpi" if number == 7 else None) for number in range(20)]
+    async with influx_rig(tmp_path, questdb.config(trades=True)) as rig:
+        await rig.journal.append(records)
+        await rig.until(lambda: rig.cursor.pending_records == 0)
+        assert rig.metrics.totals(rig.metrics.rejected, "reason") == {"influx_field_type": 1}
+    found = {row["trade_id"] for row in questdb.query("SELECT trade_id FROM trade")}
+    assert found == {str(number) for number in range(20)} - {"7"}
+
+
 async def test_the_average_volume_in_sql(db: Database) -> None:
     now = now_us()
     candles = two_days(now)
@@ -148,6 +201,25 @@ async def test_the_result_by_the_hour_in_influxql(influx1: Influx1) -> None:
     assert ends <= now
 
 
+async def test_the_result_by_the_hour_in_questdb(questdb: QuestDb) -> None:
+    now = now_us()
+    trades = closed_trades(now)
+    server = await InfluxServer.connect(questdb.config())
+    points = [
+        f"trade_event,event_type=position_closed,exchange=binance,product={symbol} pnl={pnl} {at_us}000\n"
+        for at_us, symbol, pnl in trades
+    ]
+    await server.write("".join(points).encode())
+    await server.close()
+    rows = questdb.query(blocks("questdb")[2])
+    found = {(us_of(row["hour"]), row["product"]): row["sum"] for row in rows if row["sum"] is not None}
+    assert found == pytest.approx(expected_sums(trades, now))
+
+
+def us_of(iso: str) -> int:
+    return int(datetime.fromisoformat(iso).timestamp()) * 10**6
+
+
 async def test_the_result_by_the_hour_in_sql(db: Database) -> None:
     now = now_us()
     trades = closed_trades(now)
@@ -165,5 +237,5 @@ async def test_the_result_by_the_hour_in_sql(db: Database) -> None:
 
 
 def test_the_flux_is_said_not_to_be_run() -> None:
-    assert len(blocks("flux")) == len(blocks("influxql")) == 2
+    assert len(blocks("flux")) == len(blocks("influxql")) == len(blocks("questdb")[1:]) == 2
     assert "Flux was not run" in PAGE.replace("\n", " ")

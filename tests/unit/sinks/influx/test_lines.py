@@ -65,7 +65,7 @@ class TestFields:
         made = msgspec.structs.replace(given, trade_id=trade_id, in_candles=in_candles)
         read = read_line(f"trade {lines.trade_fields(made)} {lines.trade_ns(made)}")
         expected = {"price": Decimal(made.price), "quantity": Decimal(made.quantity), "trade_id": trade_id}
-        marks = {"kind": made.kind, "in_candles": None if in_candles else False}
+        marks = {"kind": made.kind, "in_candles": in_candles}
         assert read.fields == expected | {name: mark for name, mark in marks.items() if mark is not None}
 
     @given(given=ticks())
