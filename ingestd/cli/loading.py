@@ -30,10 +30,10 @@ def load_checked(config_file: Path) -> Config:
     return config
 
 
-def load_for_database(config_file: Path) -> Config:
-    """Load the configuration, and check of its values only the connection string. Raises ConfigError with every
-    mistake."""
-    config, problems = _check_file(config_file, _check_database)
+def load_for_database(config_file: Path | None, dsn: str | None = None) -> Config:
+    """Load the configuration, and check of its values only the connection string; `dsn` replaces the file's. Without a
+    file, every other value is its default. Raises ConfigError with every mistake."""
+    config, problems = _check_file(config_file, _check_database, dsn)
     if problems or config is None:
         raise ConfigError(problems, config_file)
     return config
@@ -55,11 +55,12 @@ def load_runnable(config_file: Path, role: str | None = None, *, by_cached_lists
 
 
 def _check_file(
-    config_file: Path, check_values: Callable[[Config], Iterable[Problem]]
+    config_file: Path | None, check_values: Callable[[Config], Iterable[Problem]], dsn: str | None = None
 ) -> tuple[Config | None, list[Problem]]:
     """Return the configuration, if valid, and all mistakes. Raises ConfigError if the file is missing or not TOML."""
-    document = configuration.read(config_file)
-    config, problems = configuration.examine(document, os.environ, base=config_file.parent)
+    document = {"database": {}} if config_file is None else configuration.read(config_file)
+    environ = os.environ if dsn is None else _with_dsn(document, dsn)
+    config, problems = configuration.examine(document, environ, base=config_file.parent if config_file else Path())
     if config is not None:
         return config, configuration.by_variable([*problems, *check_values(config)], os.environ)
     sound, beyond_repair = _without_mistakes(document, problems)
@@ -69,6 +70,19 @@ def _check_file(
     also = (_as_written(problem, document) for problem in check_values(sound))
     more = [problem for problem in also if problem.path not in known and not problem.path.startswith(beyond_repair)]
     return None, configuration.by_variable([*_with_nearest_exchange(problems), *more], os.environ)
+
+
+def _with_dsn(document: dict[str, Any], dsn: str) -> dict[str, str]:
+    """Put the DSN into the document, in the place of everything that says where another database is. Return the
+    environment without what says it."""
+    section = document.setdefault("database", {})
+    replaced = ("dsn", "dsn_file", "password_file")
+    if isinstance(section, dict):
+        for key in replaced:
+            section.pop(key, None)
+        section["dsn"] = dsn
+    variables = {f"{configuration.ENV_PREFIX}DATABASE__{key.upper()}" for key in replaced}
+    return {name: value for name, value in os.environ.items() if name not in variables}
 
 
 def _check_database(config: Config) -> Sequence[Problem]:

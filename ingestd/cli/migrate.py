@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import click
 
-from ingestd.cli.loading import load_for_database
-from ingestd.cli.options import Integer, found, later_config_option
+from ingestd.cli.database_address import Address, dsn_option
+from ingestd.cli.options import Integer, later_config_option
 from ingestd.cli.say import say
 from ingestd.cli.signals import run_to_its_end
 from ingestd.config.models import Config
@@ -28,6 +28,7 @@ _ENGINES = click.Choice(["auto", "timescaledb", "postgres"])
 
 @click.group(invoke_without_command=True)
 @later_config_option
+@dsn_option
 @click.option("--dry-run", is_flag=True, help="Print the SQL that would run; change nothing.")
 @click.option(
     "--engine", type=_ENGINES, default="auto", show_default=True, help="auto: TimescaleDB if the server offers it."
@@ -38,30 +39,40 @@ _ENGINES = click.Choice(["auto", "timescaledb", "postgres"])
     help="Convert stored symbols to database.symbol_style; stop every daemon before.",
 )
 @click.pass_context
-def migrate(context: click.Context, config_file: Path | None, dry_run: bool, engine: str, rename_symbols: bool) -> None:
-    """Migrate the database to this version's schema and apply the configured policies."""
-    context.obj = config_file
+def migrate(
+    context: click.Context, config_file: Path | None, dsn: str | None, dry_run: bool, engine: str, rename_symbols: bool
+) -> None:
+    """Migrate the database to this version's schema and apply the configured policies.
+
+    Without a configuration file, the policies of a database that was set up before stay as they are.
+    """
+    context.obj = address = Address(config_file, dsn)
     if context.invoked_subcommand is not None:
         if dry_run or rename_symbols or engine != "auto":
             raise click.UsageError(f"{context.invoked_subcommand} takes none of these options")
         return
-    config = load_for_database(found(config_file))
+    config, keep = address.config(), address.needs_no_file
     choice: EngineChoice = engine  # type: ignore[assignment] # click.Choice lets only these through
     if dry_run:
-        say(_with_database(config, lambda db: migrations.plan(db, config, engine=choice)) or "-- nothing to do")
+        say(
+            _with_database(config, lambda db: migrations.plan(db, config, engine=choice, keep_policies=keep))
+            or "-- nothing to do"
+        )
         return
     done = _with_database(
-        config, lambda db: migrations.migrate(db, config, engine=choice, rename_symbols=rename_symbols)
+        config,
+        lambda db: migrations.migrate(db, config, engine=choice, rename_symbols=rename_symbols, keep_policies=keep),
     )
     say("\n".join(done) or "nothing to do: schema and policies are as configured")
 
 
 @migrate.command()
 @later_config_option
+@dsn_option
 @click.pass_obj
-def status(of_group: Path | None, config_file: Path | None) -> None:
+def status(of_group: Address, config_file: Path | None, dsn: str | None) -> None:
     """List every migration and when it was applied; those of packs too."""
-    config = load_for_database(found(config_file or of_group))
+    config = Address(config_file, dsn).or_of(of_group).config()
     for line in _with_database(config, lambda db: migrations.status(db, configured(config))):
         name = f"{line.pack}/{line.name}" if line.pack else line.name
         applied = "not applied" if line.applied_at is None else f"applied {line.applied_at:%Y-%m-%d %H:%M:%S}Z"
@@ -70,13 +81,16 @@ def status(of_group: Path | None, config_file: Path | None) -> None:
 
 @migrate.command()
 @later_config_option
+@dsn_option
 @click.option("--to", "target", type=Integer(min=0), required=True, help="Undo every migration above this number.")
 @click.option("--pack", type=click.Choice(PACKS), help="Undo those of this pack; above 0: drop it.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation; the data in dropped objects is lost.")
 @click.pass_obj
-def down(of_group: Path | None, config_file: Path | None, target: int, pack: str | None, yes: bool) -> None:
+def down(
+    of_group: Address, config_file: Path | None, dsn: str | None, target: int, pack: str | None, yes: bool
+) -> None:
     """Undo migrations, newest first."""
-    config = load_for_database(found(config_file or of_group))
+    config = Address(config_file, dsn).or_of(of_group).config()
     if not yes:
         of_pack = f" of the pack {pack}" if pack else ""
         question = f"Undo every migration{of_pack} above {target}? The data in what they created is lost."

@@ -8,8 +8,10 @@ shown, not even in part, since the password may be anywhere in it.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 from urllib.parse import quote, unquote
 
@@ -19,6 +21,8 @@ from ingestd.errors import ConfigError, Problem
 
 PATH: Final = "database.dsn"
 EXAMPLE: Final = "write postgresql://user@host:5432/database"
+VARIABLE: Final = "DATABASE_URL"
+"""The variable whose connection string is used where none is given."""
 
 # Parameters that may have any value.
 _ANY_VALUE: Final = (
@@ -79,6 +83,7 @@ _SECRET: Final = ("password", "sslpassword")
 _KNOWN: Final = (*_ANY_VALUE, *_CHOICES)
 _ALIASES: Final = {"database": "dbname"}
 _PRINTABLE_NAME = re.compile(r"[a-z][a-z_]{1,40}")
+_WITH_DRIVER = re.compile(r"^(\s*postgres(?:ql)?)\+\w+(?=://)", re.IGNORECASE)
 _BLANKS = " \t\n\r\f\v"  # the C library's whitespace, as everywhere in libpq
 _WORD = re.compile(
     r"\s*([^\s=]+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|((?:[^\s'\\]|\\.)(?:[^\s\\]|\\.)*)?)(?=\s|\Z)", re.DOTALL | re.ASCII
@@ -102,6 +107,26 @@ def read(text: str) -> dict[str, str]:
     except _Refused as error:
         raise ConfigError([Problem(PATH, str(error), hint=EXAMPLE)]) from None
     return _require_sound(parameters)
+
+
+def without_driver(text: str) -> str:
+    """The URL as PostgreSQL's own programs take it: SQLAlchemy's form (postgresql+psycopg://…) also names a driver."""
+    return _WITH_DRIVER.sub(r"\1", text, count=1)
+
+
+def of_environment() -> str | None:
+    """The connection string of the variable DATABASE_URL, without a driver's name; None if it is empty or not set.
+
+    Raises ConfigError as `read` does, with the variable's name.
+    """
+    text = without_driver(os.environ.get(VARIABLE, ""))
+    if not text:
+        return None
+    try:
+        read(text)
+    except ConfigError as error:
+        raise ConfigError([replace(problem, path=VARIABLE) for problem in error.problems]) from None
+    return text
 
 
 def of_pairs(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

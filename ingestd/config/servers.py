@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ingestd.config.dsn import changed, shown
+from ingestd.config.dsn import EXAMPLE, PATH, VARIABLE, changed, of_environment, shown
 from ingestd.config.packs import PackName
 from ingestd.config.secrets import why_doubtful
 from ingestd.config.section import MayHoldSecret, Section
 from ingestd.config.values import KAFKA_NAME, FilePath, Seconds, SizeBytes, SymbolStyle, read_password, read_secret
+from ingestd.errors import ConfigError, Problem
 
 _BROKER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
 
@@ -51,22 +52,39 @@ class DatabaseConfig(Section):
 
     @model_validator(mode="after")
     def _one_dsn(self) -> DatabaseConfig:
-        if (self.dsn is None) == (self.dsn_file is None):
+        if self.dsn is not None and self.dsn_file is not None:
             raise ValueError("give exactly one of dsn and dsn_file")
         return self
 
     def resolved_dsn(self) -> str:
-        """Return the DSN. Files are read on each call, so that each connection uses the current password."""
-        dsn = self.dsn if self.dsn is not None else read_secret(self.dsn_file, "database.dsn_file")
+        """Return the DSN: the option's, the file's, or that of the variable DATABASE_URL.
+
+        Files are read on each call, so that each connection uses the current password. Raises ConfigError if there is
+        none.
+        """
+        dsn = self._given()
         if self.password_file is None:
             return dsn
         return changed(dsn, password=read_password(self.password_file, "database.password_file"))
+
+    def _given(self) -> str:
+        if self.dsn is not None:
+            return self.dsn
+        if self.dsn_file is not None:
+            return read_secret(self.dsn_file, "database.dsn_file")
+        found = of_environment()
+        if found is None:
+            hint = f"{EXAMPLE}, or name its file in dsn_file, or set the variable {VARIABLE}"
+            raise ConfigError([Problem(PATH, "is missing", hint=hint)])
+        return found
 
     def password_from(self) -> str:
         """Name the option that supplies the password of `resolved_dsn`, if it has one."""
         if self.password_file is not None:
             return f"database.password_file: {self.password_file}"
-        return "database.dsn" if self.dsn is not None else f"database.dsn_file: {self.dsn_file}"
+        if self.dsn_file is not None:
+            return f"database.dsn_file: {self.dsn_file}"
+        return PATH if self.dsn is not None else f"the variable {VARIABLE}"
 
 
 class KafkaConfig(Section):

@@ -42,17 +42,20 @@ async def migrate(
     *,
     engine: EngineChoice = "auto",
     rename_symbols: bool = False,
+    keep_policies: bool = False,
     lock_timeout_s: float = 10.0,
 ) -> list[str]:
     """Apply what is missing, converge the policies, and apply the configured packs. One line for each thing done.
 
-    `rename_symbols`: convert the stored symbols to the configured style. Raises SchemaError if the database contradicts
-    the files or the style, if another program holds the lock for longer than `lock_timeout_s`, or if the chosen engine
-    is not available.
+    `rename_symbols`: convert the stored symbols to the configured style. `keep_policies`: leave those of a database
+    that was set up before, since `config` is only the defaults. Raises SchemaError if the database contradicts the
+    files or the style, if another program holds the lock for longer than `lock_timeout_s`, or if the chosen engine is
+    not available.
     """
     done: list[str] = []
     found = await _settle_engine(db, engine, done, lock_timeout_s)
     files = migrations.load(found)
+    was_set_up = bool(await records.applied(db))
     await _settle_interrupted(db, files, "up", done, lock_timeout_s)
     for migration in migrations.pending(found, files, await records.applied(db)):
         if _is_in_steps(migration, found):
@@ -66,12 +69,15 @@ async def migrate(
     if rename_symbols:
         done += await symbol_rename.rename(db, lock_timeout_s=lock_timeout_s)
     await symbol_style.require(db)
-    async with locked(db, lock_timeout_s):
-        done += await policies.converge(db, found, config)
+    if keep_policies and was_set_up:
+        done.append("left the policies as they are: there is no configuration file")
+    else:
+        async with locked(db, lock_timeout_s):
+            done += await policies.converge(db, found, config)
     return done + await packs.migrate(db, found, config, lock_timeout_s)
 
 
-async def plan(db: Database, config: Config, *, engine: EngineChoice = "auto") -> str:
+async def plan(db: Database, config: Config, *, engine: EngineChoice = "auto", keep_policies: bool = False) -> str:
     """The SQL `migrate` would run now, as text; changes nothing."""
     present, extension, note = await _choose_engine(db, engine)
     parts = [] if note is None else [f"-- {note}"]
@@ -84,7 +90,9 @@ async def plan(db: Database, config: Config, *, engine: EngineChoice = "auto") -
         parts.append(f"-- first, of the interrupted migration {interrupted.version:04d}: {_note(interrupted)}")
     done = interrupted.done if interrupted is not None and interrupted.direction == "up" else frozenset()
     parts += [f"-- {migration}\n{migration.up}{_steps_plan(migration, present, done)}" for migration in waiting]
-    if waiting:
+    if keep_policies and await records.applied(db):
+        parts.append("-- the policies stay as they are: there is no configuration file")
+    elif waiting:
         parts.append("-- then the policies: run this again after migrating to see what they would change")
     else:
         parts += [f"-- {change.text}\n{change.sql}" for change in await policies.changes(db, present, config)]

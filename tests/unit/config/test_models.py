@@ -102,7 +102,7 @@ class TestMistakes:
                 "instance": {"name": "bad name"},
                 "intake": {"linger_ms": 0},
                 "journal": {"max_bytes": "lots"},
-                "database": {},
+                "database": {"flush_ms": 0},
                 "feeds": [{"symbols": ["X"]}, {"exchange": "kraken"}],
             }
         )
@@ -110,7 +110,7 @@ class TestMistakes:
             "instance.name",
             "intake.linger_ms",
             "journal.max_bytes",
-            "database",
+            "database.flush_ms",
             "feeds[0].exchange",
             "feeds[1]",
         }
