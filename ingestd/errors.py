@@ -10,6 +10,7 @@
     ├── WorkerClosed           a worker thread's owner was closed
     ├── SinkStateError         a sink's file in the state directory is unusable
     ├── SchemaError            the database has another schema
+    ├── PayloadError           the repository is given what no table takes
     ├── LeaseLost              another ingestd captures this shard
     ├── Interrupted            a signal ended a command
     ├── Fenced                 a newer lease term has begun
@@ -119,6 +120,10 @@ class SinkStateError(IngestdError):
 
 class MarketUnknown(IngestdError):
     """A record's market has no name in the configured style, because the market is not known."""
+
+
+class PayloadError(IngestdError):
+    """The repository was given a row that no table takes; the message says why."""
 
 
 class SchemaError(IngestdError):

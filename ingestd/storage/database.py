@@ -148,6 +148,17 @@ class Database:
             )
         return _row_count(copied)
 
+    async def copy_csv(self, query: str, *args: object) -> bytes:
+        """The rows of a query as CSV with a header line, all in memory."""
+        text = bytearray()
+
+        async def take(block: bytes) -> None:
+            text.extend(block)
+
+        async with self._seam("COPY query TO STDOUT"), self._in_transaction():
+            await self._connection.copy_from_query(query, *args, output=take, format="csv", header=True)
+        return bytes(text)
+
     @asynccontextmanager
     async def transaction(self, *, lock_timeout_s: float | None = None) -> AsyncIterator[None]:
         """A transaction: committed when the block ends, rolled back when it raises.

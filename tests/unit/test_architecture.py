@@ -46,6 +46,9 @@ SEAMS = {
         "ingestd/feeds/ccxt/ccxt_errors.py",
     },
     "asyncpg": {"ingestd/storage/database.py", "ingestd/storage/dialling.py"},  # in use, and being connected
+    "sqlalchemy": {"ingestd/repository/session.py"},
+    "psycopg": {"ingestd/repository/session.py"},
+    "pyarrow": {"ingestd/repository/arrow.py"},
     "prometheus_client": {"ingestd/ops/metrics.py"},
     "picows": {"ingestd/feeds/native/socket.py"},
     "redis": {"ingestd/sinks/redis/connecting.py"},

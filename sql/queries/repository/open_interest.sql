@@ -1,0 +1,4 @@
+SELECT time AS snapshot_ts, open_interest, open_interest_usd, basis, unit, received_at AS created_at
+FROM public.oi_snapshots
+WHERE exchange = $1::text AND symbol = $2::text AND time >= $3::timestamptz AND time <= $4::timestamptz
+ORDER BY time
