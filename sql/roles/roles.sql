@@ -1,6 +1,7 @@
--- Three roles: ingestd_migrator owns everything and runs `ingestd migrate`, ingestd_writer runs the daemon and
--- `ingestd backfill`, ingestd_reader reads (`ingestd gaps`, dashboards). Run this in the database as a superuser,
--- before the first `ingestd migrate` and after each later one; a second run changes nothing.
+-- Four roles: ingestd_migrator owns everything and runs `ingestd migrate`, ingestd_writer runs the daemon and
+-- `ingestd backfill`, ingestd_reader reads (`ingestd gaps`, dashboards), ingestd_archiver moves old rows of the market
+-- tables to an archive and back. Run this in the database as a superuser, before the first `ingestd migrate` and after
+-- each later one; a second run changes nothing.
 --
 -- They have no password. Give each one, or make users members of the writer and of the reader:
 --     ALTER ROLE ingestd_migrator LOGIN PASSWORD '…';
@@ -13,19 +14,19 @@ DO $$
 DECLARE
     wanted text;
 BEGIN
-    FOREACH wanted IN ARRAY ARRAY['ingestd_migrator', 'ingestd_writer', 'ingestd_reader'] LOOP
+    FOREACH wanted IN ARRAY ARRAY['ingestd_migrator', 'ingestd_writer', 'ingestd_reader', 'ingestd_archiver'] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
             EXECUTE format('CREATE ROLE %I', wanted);
         END IF;
     END LOOP;
     EXECUTE format('GRANT CONNECT, CREATE, TEMPORARY ON DATABASE %I TO ingestd_migrator', current_database());
     EXECUTE format('GRANT CONNECT, TEMPORARY ON DATABASE %I TO ingestd_writer', current_database());
-    EXECUTE format('GRANT CONNECT ON DATABASE %I TO ingestd_reader', current_database());
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO ingestd_reader, ingestd_archiver', current_database());
 END
 $$;
 
 GRANT USAGE, CREATE ON SCHEMA public TO ingestd_migrator;
-GRANT USAGE ON SCHEMA public TO ingestd_writer, ingestd_reader;
+GRANT USAGE ON SCHEMA public TO ingestd_writer, ingestd_reader, ingestd_archiver;
 
 -- Rights on what ingestd_migrator creates from now on: tables, chunks and candles, in any schema.
 ALTER DEFAULT PRIVILEGES FOR ROLE ingestd_migrator GRANT USAGE ON SCHEMAS TO ingestd_writer, ingestd_reader;
@@ -108,6 +109,37 @@ BEGIN
     IF to_regnamespace('audit') IS NOT NULL THEN
         ALTER SCHEMA audit OWNER TO ingestd_migrator;
         GRANT USAGE ON SCHEMA audit TO ingestd_writer, ingestd_reader;
+    END IF;
+END
+$$;
+
+-- The archiver reads and adds rows of the market tables. It deletes rows where there are no chunks, and rows of
+-- ohlcv_data, which is kept by timeframe; elsewhere it drops whole chunks, by ingestd_drop_chunks() with the owner's rights.
+DO $$
+DECLARE
+    relation  record;
+    drop_them regprocedure := to_regprocedure('public.ingestd_drop_chunks(text, timestamptz)');
+BEGIN
+    FOR relation IN
+        SELECT oid::regclass AS name,
+               CASE WHEN drop_them IS NULL OR relname = 'ohlcv_data' THEN 'SELECT, INSERT, DELETE'
+                    ELSE 'SELECT, INSERT' END AS privileges
+        FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+          AND relname IN ('market_ticks', 'trades', 'order_book', 'oi_snapshots', 'funding', 'ohlcv_data',
+                          'liquidations', 'mark_prices')
+        UNION ALL
+        SELECT oid::regclass, 'SELECT' FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v')
+          AND (relname IN ('symbols', 'feed_gaps', 'ingestd_migrations', 'ingestd_settings')
+               OR relname ~ '^(candles_([0-9]+[mhdwM]|1month)|ohlcv_1h)$')
+    LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM ingestd_archiver', relation.name);
+        EXECUTE format('GRANT %s ON %s TO ingestd_archiver', relation.privileges, relation.name);
+    END LOOP;
+    IF drop_them IS NOT NULL THEN
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC, ingestd_writer, ingestd_reader', drop_them);
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO ingestd_archiver', drop_them);
     END IF;
 END
 $$;

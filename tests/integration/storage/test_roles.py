@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from ingestd import cli
 from ingestd.backfill import audit
+from ingestd.channels import ROWS
 from ingestd.clock import from_datetime, to_datetime
 from ingestd.errors import DatabaseError
 from ingestd.events.messages import Balance, Cancelled, Completed, Event, Executed, Snapshot, Submitted
@@ -39,6 +40,7 @@ from tests.support.records import NOW_US, book, tick, trade
 T0 = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=2)
 T0_US = from_datetime(T0)
 DENIED = "42501"
+ROLES = ("migrator", "writer", "reader", "archiver")
 RECORDS: list[Record] = [
     *(trade(number, time=T0_US + number) for number in range(5)),
     tick(1),
@@ -79,7 +81,7 @@ async def superuser(database: DatabaseForTest, *statements: str) -> None:
 
 
 async def make_roles(database: DatabaseForTest) -> None:
-    logins = [f"ALTER ROLE ingestd_{name} LOGIN PASSWORD 'x'" for name in ("migrator", "writer", "reader")]
+    logins = [f"ALTER ROLE ingestd_{name} LOGIN PASSWORD 'x'" for name in ROLES]
     await superuser(database, read_sql("roles/roles.sql"), *logins)
 
 
@@ -117,6 +119,8 @@ async def test_each_role_does_its_work_and_no_more(empty_database: DatabaseForTe
     await the_daemon_works(empty_database, engine, tmp_path)
     await the_writer_does_no_more(empty_database, engine)
     await the_reader_reads(empty_database, tmp_path)
+    await the_archiver_moves_old_rows(empty_database, engine)
+    await the_archiver_does_no_more(empty_database, engine)
     async with connected(empty_database, "migrator") as db:
         changed = default_config(retention={"trades_days": 30}, chunks={"trades_days": 2})
         assert bool(await migrate(db, changed)) == engine.has_hypertables
@@ -146,6 +150,7 @@ async def test_the_apache_edition(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         await make_roles(database)
         await the_daemon_works(database, Engine.TIMESCALEDB_APACHE, tmp_path)
         await the_writer_does_no_more(database, Engine.TIMESCALEDB_APACHE)
+        await the_archiver_moves_old_rows(database, Engine.TIMESCALEDB_APACHE)
 
 
 async def the_daemon_works(database: DatabaseForTest, engine: Engine, tmp_path: Path) -> None:
@@ -218,6 +223,79 @@ async def the_writer_does_no_more(database: DatabaseForTest, engine: Engine) -> 
             await denied(db, sql)
         if engine.has_continuous_aggregates:
             await denied(db, "DELETE FROM trades")
+        if engine.has_hypertables:
+            await denied(db, "SELECT ingestd_drop_chunks('trades', now() - INTERVAL '999 days')")
+
+
+OLD_BOOK = (
+    "INSERT INTO order_book (time, exchange, symbol, bids, asks, sequence, valid, received_at)"
+    " VALUES (now() - INTERVAL '20 days', 'old', 'BTC/USDT', '[]', '[]', 1, true, now())"
+)
+OLD_CANDLE = (
+    "INSERT INTO ohlcv_data (time, exchange, symbol, timeframe, open, high, low, close, volume)"
+    " VALUES (now() - INTERVAL '400 days', 'old', 'BTC/USDT', '1m', 1, 1, 1, 1, 1)"
+)
+
+
+async def the_archiver_moves_old_rows(database: DatabaseForTest, engine: Engine) -> None:
+    """It puts rows back, reads them, and removes them; candles that are still refreshed keep their trades."""
+    async with connected(database, "archiver") as db:
+        await db.execute(OLD_BOOK)
+        await db.execute(OLD_CANDLE)
+        for table in ("order_book", "ohlcv_data"):
+            assert len(await db.fetch(f"SELECT * FROM {table} WHERE exchange = 'old'")) == 1
+        assert await db.execute("DELETE FROM ohlcv_data WHERE exchange = 'old'") == 1
+        if engine.has_hypertables:
+            dropped = await db.fetch("SELECT ingestd_drop_chunks('order_book', now() - INTERVAL '10 days') AS name")
+            assert {row["name"].partition(".")[0] for row in dropped} == {"_timescaledb_internal"}
+        else:
+            assert await db.execute("DELETE FROM order_book WHERE exchange = 'old'") == 1
+        assert await db.fetch("SELECT * FROM order_book WHERE exchange = 'old'") == []
+        assert await db.fetchval("SELECT count(*) FROM trades") == 5
+        if engine.has_continuous_aggregates:
+            with pytest.raises(DatabaseError, match=r"candles_1m is refreshed back to .* would lose its candles"):
+                await db.fetch("SELECT ingestd_drop_chunks('trades', now() - INTERVAL '1 day')")
+            assert await db.fetch("SELECT ingestd_drop_chunks('trades', now() - INTERVAL '365 days')") == []
+            assert await db.fetchval("SELECT count(*) FROM trades") == 5
+        for row in ROWS:
+            for right in ("SELECT", "INSERT"):
+                assert await db.fetchval("SELECT has_table_privilege($1, $2)", row.table, right), row.table
+        for relation in ("candles_1m", '"candles_1M"', "candles_1month", "ohlcv_1h", "symbols", "feed_gaps"):
+            await db.fetch(f"SELECT * FROM {relation} LIMIT 1")
+
+
+async def the_archiver_does_no_more(database: DatabaseForTest, engine: Engine) -> None:
+    async with connected(database, "archiver") as db:
+        for sql in (
+            "DROP TABLE trades",
+            "TRUNCATE order_book",
+            "UPDATE trades SET price = 1",
+            "UPDATE ohlcv_data SET open = 1",
+            "DELETE FROM symbols",
+            "DELETE FROM feed_gaps",
+            "SELECT FROM orders",
+            "SELECT FROM audit.trade_logs",
+            "SELECT FROM ingest_positions",
+            "INSERT INTO ingest_leases DEFAULT VALUES",
+            "UPDATE ingestd_settings SET value = 'x'",
+            "CREATE TABLE public.mine (x integer)",
+            "CREATE SCHEMA mine",
+        ):
+            await denied(db, sql)
+        if not engine.has_continuous_aggregates:
+            await denied(db, "DELETE FROM candles_1m")
+        if engine.has_hypertables:
+            for table in ("trades", "order_book"):
+                await denied(db, f"DELETE FROM {table}")
+            for other in ("orders", "ingest_positions", "trades; DROP TABLE trades", "candles_1m"):
+                with pytest.raises(DatabaseError, match="is not a hypertable of ingestd"):
+                    await db.fetch("SELECT ingestd_drop_chunks($1, now())", other)
+    if engine.has_hypertables:
+        await superuser(database, "CREATE TABLE public.theirs (time timestamptz NOT NULL)")
+        await superuser(database, "SELECT create_hypertable('public.theirs', by_range('time'))")
+        async with connected(database, "archiver") as db:
+            with pytest.raises(DatabaseError, match=r"public\.theirs is not a hypertable of ingestd"):
+                await db.fetch("SELECT ingestd_drop_chunks('theirs', now())")
 
 
 async def the_reader_reads(database: DatabaseForTest, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+DROP FUNCTION ingestd_drop_chunks(text, timestamptz);
