@@ -39,7 +39,7 @@ class Engine(enum.Enum):
 
 # TimescaleDB's loader defines this setting when the server starts. pg_settings does not list settings that somebody
 # only made up.
-_IS_PRELOADED = "EXISTS (SELECT FROM pg_settings WHERE name = 'timescaledb.disable_load')"
+IS_PRELOADED = "EXISTS (SELECT FROM pg_settings WHERE name = 'timescaledb.disable_load')"
 
 
 async def detect(db: Database) -> Engine:
@@ -47,7 +47,7 @@ async def detect(db: Database) -> Engine:
     try:
         row = await db.fetchrow(
             "SELECT current_setting('server_version_num')::integer AS server, extversion AS extension,"  # noqa: S608
-            f" nspname AS schema, current_setting('timescaledb.license', true) AS license, {_IS_PRELOADED} AS preloaded"
+            f" nspname AS schema, current_setting('timescaledb.license', true) AS license, {IS_PRELOADED} AS preloaded"
             ", current_setting('server_encoding') AS encoding"
             " FROM (VALUES (1)) AS one LEFT JOIN pg_extension ON extname = 'timescaledb'"
             " LEFT JOIN pg_namespace ON pg_namespace.oid = extnamespace"
@@ -80,7 +80,7 @@ async def obstacle_to_extension(db: Database) -> str | None:
     row = await db.fetchrow(
         "SELECT (SELECT default_version FROM pg_available_extensions WHERE name = 'timescaledb') AS available,"  # noqa: S608
         " EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') AS present,"
-        f" {_IS_PRELOADED} AS preloaded, current_user AS role, current_database() AS database,"
+        f" {IS_PRELOADED} AS preloaded, current_user AS role, current_database() AS database,"
         " has_database_privilege(current_database(), 'CREATE') AS may_create"
     )
     assert row is not None

@@ -54,7 +54,7 @@ async def changes(db: Database, engine: Engine, config: Config) -> list[Change]:
     require_room(config.retention)
     if not engine.has_hypertables:
         return []
-    return list(differences(await _read(db), engine, config))
+    return list(differences(await read(db), engine, config))
 
 
 def differences(present: Present, engine: Engine, config: Config) -> Iterator[Change]:
@@ -86,7 +86,8 @@ def kept_days(table: str, retention: RetentionConfig) -> int:
     return FOR_EVER if FOR_EVER in kept else max(kept)
 
 
-async def _read(db: Database) -> Present:
+async def read(db: Database) -> Present:
+    """The policies of a database with hypertables."""
     # Two statements, since continuous aggregates show their materialised table's name among the dimensions.
     dimensions = await db.fetch(
         "SELECT hypertable_name AS name, time_interval::text AS interval FROM timescaledb_information.dimensions"

@@ -30,6 +30,7 @@ COMMANDS = (
     ("migrate", "status"),
     ("migrate", "down", "--to", "0", "--yes"),
     ("gaps",),
+    ("doctor",),
     BACKFILL,
     ("run",),
 )

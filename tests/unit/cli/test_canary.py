@@ -28,6 +28,8 @@ COMMANDS = [
     ["migrate", "status"],
     ["migrate", "down", "--to", "0", "--yes"],
     ["gaps"],
+    ["doctor"],
+    ["doctor", "--json"],
 ]
 FEED = {"exchange": "binance", "symbols": ["BTC/USDT"], "channels": ["trades"]}
 SASL = {"sasl_mechanism": "PLAIN", "password_file": __file__}

@@ -181,7 +181,7 @@ def test_a_mistake_in_a_variable_is_not_counted_as_one_of_the_file(
     assert err.splitlines()[-1] == f"ingestd: 2 mistakes in {file}, 1 mistake in the environment"
 
 
-@pytest.mark.parametrize("command", [["check"], ["migrate"], ["migrate", "status"], ["gaps"]])
+@pytest.mark.parametrize("command", [["check"], ["migrate"], ["migrate", "status"], ["gaps"], ["doctor"]])
 def test_every_mistake_of_the_database_is_told_at_once(told: Any, tmp_path: Path, command: list[str]) -> None:
     file = write(tmp_path, '[database]\ndsn = "postgres//x"\nflush_ms = "abc"\nfoo = 1\n' + FEED)
     code, _, err = told(*command, "-c", file)
