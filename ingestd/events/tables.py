@@ -15,6 +15,7 @@ from functools import cache
 from operator import attrgetter
 from uuid import UUID
 
+from ingestd.events import balances
 from ingestd.events.messages import Cancelled, Completed, Event, Executed, OrderEvent, Refused, Snapshot, Submitted
 from ingestd.storage.database import Database
 from ingestd.storage.migrations import read_sql
@@ -54,6 +55,8 @@ async def store_events(database: Database, events: Sequence[Event], default_exch
     of_orders = [event for event in trading if not isinstance(event, Completed)]
     completed = [event for event in trading if isinstance(event, Completed)]
     snapshots = [event for event in events if isinstance(event, Snapshot)]
+    if of_orders or snapshots:
+        await balances.lock(database)
     orders = await _store_orders(database, of_orders, default_exchange) if of_orders else {}
     if completed:
         trades = ((event.trade_id, event.exchange or default_exchange, *_trade_row(event)) for event in completed)
@@ -66,6 +69,8 @@ async def store_events(database: Database, events: Sequence[Event], default_exch
         await database.execute(_sql("trade_logs_settle"), _touched(of_orders))
     if snapshots:
         new |= await _store_snapshots(database, snapshots, default_exchange)
+    if of_orders or snapshots:
+        await balances.judge(database)
     return Change(frozenset(new), orders)
 
 
@@ -74,6 +79,7 @@ async def _store_orders(
 ) -> Mapping[str, Mapping[str, str]]:
     """Store what the events say of their orders. Return the state of each order."""
     touched = _touched(events)
+    before = await balances.moved_before(database, touched)
     await database.execute(_sql("orders_touch"), touched)
     if submitted := [event for event in events if isinstance(event, Submitted)]:
         await database.execute(_sql("orders_submit"), *_columns(map(_order_row, submitted)))
@@ -83,18 +89,20 @@ async def _store_orders(
         await database.execute(_sql("order_endings_insert"), *_columns(map(_ending_row, ended)))
     rows = await database.fetch(_sql("orders_settle"), touched, default_exchange)
     await database.execute(_sql("executions_settle"), touched)
+    await balances.move(database, touched, before)
     return {row["order_id"]: _shown(row) for row in rows}
 
 
 async def _store_snapshots(
     database: Database, snapshots: Sequence[Snapshot], default_exchange: str | None
 ) -> set[UUID]:
-    rows = (
+    rows = [
         (event.id, event.exchange or default_exchange or UNKNOWN_EXCHANGE, *_balance_row(balance), event.at)
         for event in snapshots
         for balance in event.balances
-    )
+    ]
     stored = await database.fetch(_sql("balance_snapshots_insert"), *_columns(rows))
+    await balances.reset(database, ((str(exchange), str(asset)) for _, exchange, asset, *_ in rows))
     return {UUID(str(row["id"])) for row in stored}
 
 

@@ -14,6 +14,7 @@ _OF_OBJECT = re.compile(
     r'permission denied to set parameter "(?P<parameter>.+)"|'
     r'permission denied to create (?P<extension>extension) "'
 )
+_AUDIT = ("trade_logs", "system_events")
 _VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE")
 
 _MIGRATE = "the schema is not the one that this version needs: run `ingestd migrate -c FILE`"
@@ -88,7 +89,7 @@ def _object(kind: str, name: str) -> str:
         return f"{kind.upper()} {quoted(name.strip(chr(34)))}"
     if kind in ("function", "procedure"):
         return f"{kind.upper()} {SCHEMA}.{name}"
-    return "audit.trade_logs" if name == "trade_logs" else qualified(name)
+    return f"audit.{name}" if name in _AUDIT else qualified(name)
 
 
 _POOLER_REFUSALS = (

@@ -28,8 +28,10 @@ _ALWAYS: Mapping[str, str] = {
     "executions": _CHANGE,
     "order_endings": _ADD,
     "balance_snapshots": _ADD,
+    "balances": _CHANGE,
     "completed_trades": _CHANGE,
     "audit.trade_logs": _CHANGE,
+    "audit.system_events": _ADD,
     "ingestd_migrations": _READ,
     "ingestd_settings": _READ,
 }

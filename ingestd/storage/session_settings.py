@@ -11,7 +11,7 @@ a new one is opened when it is needed.
 from __future__ import annotations
 
 SCHEMA = "public"
-"""The schema of our tables, except `audit.trade_logs`."""
+"""The schema of our tables, except those of `audit`."""
 
 _FIXED = {
     # These decide what a backslash in a migration means, how a time is read, and how an interval is written.

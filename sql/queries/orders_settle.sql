@@ -35,6 +35,8 @@ WITH evidence AS (
 UPDATE orders SET
     exchange = known.exchange,
     symbol = ingestd_stored_symbol(known.exchange, known.symbol),
+    base_asset = known.pair[1],
+    quote_asset = known.pair[2],
     side = known.side,
     filled_quantity = coalesce(known.quantity, 0),
     avg_price = known.value / nullif(known.quantity, 0),
@@ -42,7 +44,7 @@ UPDATE orders SET
     ended_at = CASE WHEN known.status <> 'FILLED' THEN known.ended_at END,
     error_message = CASE WHEN known.status <> 'FILLED' THEN known.reason END,
     status = known.status
-FROM known
+FROM (SELECT *, ingestd_spot_pair(exchange, symbol) AS pair FROM known) AS known
 WHERE orders.order_id = known.order_id
 RETURNING orders.order_id, known.symbol, orders.side, orders.order_type, orders.status,
     orders.quantity::text, orders.price::text, orders.filled_quantity::text, orders.avg_price::text

@@ -25,7 +25,12 @@ from tests.support.postgres import DatabaseForTest
 from tests.support.time_limits import examples
 
 BEGIN = datetime(2026, 11, 1, tzinfo=UTC)
-TABLES = "orders, executions, order_endings, balance_snapshots, completed_trades, audit.trade_logs"
+END = BEGIN + timedelta(days=1)
+ASSETS = ("BTC", "ETH", "USD", "BNB")
+TABLES = (
+    "orders, executions, order_endings, completed_trades, audit.trade_logs, balance_snapshots, balances,"
+    " audit.system_events"
+)
 DEFAULT = "binance"
 MARKETS = [
     MarketInfo("binance", "BTC/USD", "BTCUSD", "BTC", "USD", "spot", True),
@@ -35,6 +40,7 @@ MARKETS = [
 STORED = {
     **{("binance", "BTC-USD"): "BTC/USD", ("kraken", "ETH-USD"): "ETH/USD", ("binance", "BTCUSDT.P"): "BTC/USDT:USDT"}
 }
+PAIRS = {"BTC-USD": ("BTC", "USD"), "ETH-USD": ("ETH", "USD")}  # a contract moves no currencies
 
 order_ids = st.sampled_from(["A", "B"])
 symbols = st.sampled_from(["BTC-USD", "ETH-USD", "BTCUSDT.P"])
@@ -193,6 +199,84 @@ class Model:
         return side.upper(), exchange, stored(exchange, event.symbol)
 
 
+class Account:
+    """What each balance must be: its latest snapshot, and what happened after it."""
+
+    def __init__(self, model: Model) -> None:
+        unique = {event.id: event for event in model.events}.values()
+        ordered = sorted(unique, key=lambda event: (event.at, event.id))
+        self.of_orders = {
+            order_id: [event for event in ordered if not isinstance(event, (Completed, Snapshot))
+                       and event.order_id == order_id]
+            for order_id in model.orders
+        }  # fmt: skip
+        self.model = model
+        self.snapshots = {
+            (event.exchange or DEFAULT, row.asset): (event, row)
+            for event in ordered
+            if isinstance(event, Snapshot)
+            for row in event.balances
+        }
+
+    def rows(self) -> dict[tuple[str, str], tuple[Any, ...]]:
+        keys = {*self.snapshots, *((exchange, asset) for exchange in ("binance", "kraken") for asset in ASSETS)}
+        return {key: row for key in keys if (row := self.row(*key)) != (0, 0, None)}
+
+    def row(self, exchange: str, asset: str) -> tuple[Any, ...]:
+        since, has, locked = BEGIN - timedelta(days=1), Decimal(0), Decimal(0)
+        if (found := self.snapshots.get((exchange, asset))) is not None:
+            since, locked = found[0].at, Decimal(found[1].locked)
+            has = Decimal(found[1].available) + locked
+        for order_id in self.of_orders:
+            has += self.moved(order_id, exchange, asset, since)
+            locked += self.lock(order_id, exchange, asset, END) - self.lock(order_id, exchange, asset, since)
+        return has - locked, locked, None if found is None else since
+
+    def moved(self, order_id: str, exchange: str, asset: str, since: datetime) -> Decimal:
+        moved = Decimal(0)
+        for event in self.of_orders[order_id]:
+            if not isinstance(event, Executed) or event.at <= since:
+                continue
+            if (event.exchange or self.model.orders[order_id][-1]) != exchange:
+                continue
+            base, quote = PAIRS.get(event.symbol, ("none", "none"))
+            sign = {"buy": 1, "sell": -1, None: 0}[event.side or self.model.orders[order_id][1]]
+            if asset == base:
+                moved += sign * Decimal(event.quantity)
+            if asset == quote:
+                moved -= sign * Decimal(event.quantity) * Decimal(event.price)
+            if asset == (event.fee_currency or quote):
+                moved -= Decimal(event.fee or 0)
+        return moved
+
+    def lock(self, order_id: str, exchange: str, asset: str, at: datetime) -> Decimal:
+        """What the order locks of the asset at this time."""
+        said = self.of_orders[order_id]
+        submission = next((event for event in said if isinstance(event, Submitted)), None)
+        if submission is None or submission.order_type != "LIMIT" or self.model.orders[order_id][-1] != exchange:
+            return Decimal(0)
+        ended = next((event.at for event in said if isinstance(event, (Refused, Cancelled))), None)
+        base, quote = PAIRS.get(submission.symbol, ("none", "none"))
+        if asset != (quote if submission.side == "buy" else base) or at < submission.at:
+            return Decimal(0)
+        if ended is not None and ended <= at:
+            return Decimal(0)
+        filled = sum(Decimal(event.quantity) for event in said if isinstance(event, Executed) and event.at <= at)
+        each = Decimal(submission.price or 0) if submission.side == "buy" else Decimal(1)
+        return each * max(Decimal(0), Decimal(submission.quantity) - filled)
+
+
+async def require_balances(db: Database, model: Model) -> None:
+    held = await db.fetch("SELECT exchange, asset, available, locked, snapshot_at FROM balances")
+    rows = {(row["exchange"], row["asset"]): tuple(row.values())[2:] for row in held}
+    assert {key: row for key, row in rows.items() if row != (0, 0, None)} == Account(model).rows()
+    told = await db.fetch(
+        "SELECT metadata->>'exchange' AS exchange, metadata->>'asset' AS asset FROM audit.system_events"
+    )
+    negative = {key for key, row in rows.items() if min(row[:2]) < 0}
+    assert negative <= {(row["exchange"], row["asset"]) for row in told}
+
+
 async def require_model(db: Database, model: Model) -> None:
     orders = {
         row["order_id"]: (
@@ -226,6 +310,7 @@ async def require_model(db: Database, model: Model) -> None:
     assert logs == model.logs
     assert executions == model.executions
     assert held == model.balances
+    await require_balances(db, model)
 
 
 async def empty(db: Database) -> None:
