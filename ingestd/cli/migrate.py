@@ -54,10 +54,11 @@ def migrate(
     config, keep = address.config(), address.needs_no_file
     choice: EngineChoice = engine  # type: ignore[assignment] # click.Choice lets only these through
     if dry_run:
-        say(
-            _with_database(config, lambda db: migrations.plan(db, config, engine=choice, keep_policies=keep))
-            or "-- nothing to do"
+        planned = _with_database(
+            config,
+            lambda db: migrations.plan(db, config, engine=choice, rename_symbols=rename_symbols, keep_policies=keep),
         )
+        say(planned or "-- nothing to do")
         return
     done = _with_database(
         config,

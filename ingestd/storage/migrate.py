@@ -77,8 +77,15 @@ async def migrate(
     return done + await packs.migrate(db, found, config, lock_timeout_s)
 
 
-async def plan(db: Database, config: Config, *, engine: EngineChoice = "auto", keep_policies: bool = False) -> str:
-    """The SQL `migrate` would run now, as text; changes nothing."""
+async def plan(
+    db: Database,
+    config: Config,
+    *,
+    engine: EngineChoice = "auto",
+    rename_symbols: bool = False,
+    keep_policies: bool = False,
+) -> str:
+    """The SQL `migrate` would run now, as text; changes nothing. Raises SchemaError if it would."""
     present, extension, note = await _choose_engine(db, engine)
     parts = [] if note is None else [f"-- {note}"]
     if extension:
@@ -90,6 +97,10 @@ async def plan(db: Database, config: Config, *, engine: EngineChoice = "auto", k
         parts.append(f"-- first, of the interrupted migration {interrupted.version:04d}: {_note(interrupted)}")
     done = interrupted.done if interrupted is not None and interrupted.direction == "up" else frozenset()
     parts += [f"-- {migration}\n{migration.up}{_steps_plan(migration, present, done)}" for migration in waiting]
+    renaming = await symbol_rename.plan(db, present) if rename_symbols else []
+    if not renaming and not waiting:
+        await symbol_style.require(db)
+    parts += renaming
     if keep_policies and await records.applied(db):
         parts.append("-- the policies stay as they are: there is no configuration file")
     elif waiting:

@@ -49,8 +49,12 @@ async def require(db: Database) -> None:
     if following is not None:
         raise SchemaError(
             f"{db.target}: its symbols are being renamed from the style '{stored}' to '{following}', and that is not "
-            f'finished: set database.symbol_style = "{following}" and run `ingestd migrate -c FILE --rename-symbols`'
+            f'finished: set database.symbol_style = "{following}" and run `ingestd migrate -c FILE --rename-symbols`, '
+            f'or do that with "{stored}" to go back'
         )
+    if stored is None and await db.fetchval("SELECT to_regclass('public.ingestd_settings') IS NOT NULL"):
+        # What is stored before the style is recorded would be taken for unified symbols.
+        raise SchemaError(f"{db.target}: its style of symbols is not recorded: run `ingestd migrate -c FILE`")
     if stored is not None and stored != db.names.style:
         raise SchemaError(
             f"{db.target}: it holds symbols in the style '{stored}', and database.symbol_style is '{db.names.style}': "

@@ -84,6 +84,12 @@ def venue_symbol(exchange: str, symbol: str, market_id: str) -> str:
 
 def unified_symbol(exchange: str, name: str, style: Literal["compact", "dash"]) -> str | None:
     """The unified symbol of the market that has this compact or dash name; None if no market can have it."""
+    symbol = _unified(exchange, name, style)
+    written = dash_symbol if style == "dash" else compact_symbol
+    return symbol if symbol is not None and written(exchange, symbol) == name else None
+
+
+def _unified(exchange: str, name: str, style: Literal["compact", "dash"]) -> str | None:
     if name.startswith("."):
         return unquote(name[1:])
     if (parts := (_DASH if style == "dash" else _COMPACT)(name)) is None:
