@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,7 @@ from ingestd.storage import migrations
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
 from ingestd.storage.migrate import check_schema
+from ingestd.venues.market_names import Names
 from tests.fault import events
 from tests.fault.oracle import Row, Stored
 from tests.fault.rig import Rig, fault_rig
@@ -129,11 +131,17 @@ def read_topics(bootstrap: str, prefix: str) -> Stored:
 async def test_a_migration_that_is_killed_begins_again(
     place: str, nth: int, empty_database: DatabaseForTest, tmp_path: Path
 ) -> None:
-    document = {
+    document: dict[str, Any] = {
         "database": {"dsn": empty_database.dsn},
         "feeds": [{"exchange": "binance", "symbols": ["BTC/USDT"]}],
     }
-    arguments = ("migrate", "-c", str(write_config(tmp_path, document)), "--engine", empty_database.choice)
+    arguments = ["migrate", "-c", str(write_config(tmp_path, document)), "--engine", empty_database.choice]
+    if place == "migrate.renamed":
+        code, _, err = await ingestd(*arguments)
+        assert code == 0, err
+        document["database"]["symbol_style"] = "dash"
+        write_config(tmp_path, document)
+        arguments.append("--rename-symbols")
     environ = {failpoints.VARIABLE: f"{place}:{nth}:kill", failpoints.TEST_FLAG: "1"}
     code, _, _ = await ingestd(*arguments, env=environ)
     if code != -signal.SIGKILL:  # this engine has fewer migrations, or none that is done in steps
@@ -141,7 +149,7 @@ async def test_a_migration_that_is_killed_begins_again(
         assert nth > len(migrations.load(Engine(empty_database.engine))) or (place == "migrate.step" and not in_steps)
     code, _, err = await ingestd(*arguments)
     assert code == 0, err
-    db = await Database.connect(empty_database.dsn)
+    db = await Database.connect(empty_database.dsn, names=Names("dash" if place == "migrate.renamed" else "unified"))
     assert (await check_schema(db)).value == empty_database.engine
     await db.close()
 

@@ -20,7 +20,7 @@ _NUMBER = r"-?+(?:0|[1-9][0-9]{0,59}+)(?:\.[0-9]{1,60}+)?+(?:[eE][+-]?+[0-9]{1,2
 _number = re.compile(_NUMBER).fullmatch
 _two_numbers = re.compile(rf"{_NUMBER},{_NUMBER}").fullmatch
 _four_numbers = re.compile(",".join([_NUMBER] * 4)).fullmatch
-_numbers = re.compile(rf"(?:{_NUMBER}|null)(?:,(?:{_NUMBER}|null))*").fullmatch
+_numbers = re.compile(rf"(?:{_NUMBER})?+(?:,(?:{_NUMBER})?+)*+").fullmatch  # or nothing in place of one
 _LONGEST_NUMBER = 128
 
 
@@ -41,11 +41,11 @@ def number(text: str | None) -> str:
 
 def numbers(*texts: str | None) -> tuple[str, ...]:
     """`number` of each text. One regular expression checks all of them, as nearly always none needs rewriting."""
-    plain = tuple([text or "null" for text in texts])
+    plain = tuple([text or "" for text in texts])
     joined = ",".join(plain)
     # Count the commas, because "1,5" as one text must not pass as two numbers.
     if _numbers(joined) and joined.count(",") == len(plain) - 1:
-        return plain
+        return plain if "" not in plain else tuple([text or "null" for text in plain])
     return tuple([number(text) for text in texts])
 
 

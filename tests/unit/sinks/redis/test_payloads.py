@@ -72,7 +72,7 @@ def test_numbers_are_json(text: str | None, written: str) -> None:
     assert payloads.number(text) == written
 
 
-@pytest.mark.parametrize("text", ["NaN", "Infinity", "-inf", "abc", "1,5", "0x10", "1e999", "9" * 500, "١"])
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-inf", "abc", "null", "1,5", "0x10", "1e999", "9" * 500, "١"])
 def test_what_is_no_number_is_refused(text: str) -> None:
     if text == "١":  # Decimal takes digits of every script; JSON gets ASCII
         assert payloads.number(text) == "1"
