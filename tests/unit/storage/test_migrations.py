@@ -12,6 +12,7 @@ import pytest
 from ingestd.config.packs import PACKS
 from ingestd.errors import SchemaError
 from ingestd.storage import migrations
+from ingestd.storage.doctor.description import described
 from ingestd.storage.engine import Engine
 from ingestd.storage.migrations import Applied, Migration, read_sql
 
@@ -131,3 +132,11 @@ def test_the_checksum_of_a_pack_covers_what_it_includes(tmp_path: Path, monkeypa
 
 def test_queries_are_found() -> None:
     assert read_sql("queries/upsert_symbols.sql").startswith("INSERT INTO symbols")
+
+
+@pytest.mark.parametrize("engine", Engine)
+def test_the_description_of_the_schema_is_of_the_newest_migration(engine: Engine) -> None:
+    """What it says is compared on a server (tests/integration/storage/doctor)."""
+    found = described(engine)
+    assert found is not None
+    assert found.version == migrations.load(engine)[-1].version, "run python -m tests.support.described"
