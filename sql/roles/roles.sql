@@ -32,6 +32,7 @@ GRANT USAGE ON SCHEMA public TO ingestd_writer, ingestd_reader, ingestd_archiver
 ALTER DEFAULT PRIVILEGES FOR ROLE ingestd_migrator GRANT USAGE ON SCHEMAS TO ingestd_writer, ingestd_reader;
 ALTER DEFAULT PRIVILEGES FOR ROLE ingestd_migrator GRANT SELECT ON TABLES TO ingestd_reader;
 ALTER DEFAULT PRIVILEGES FOR ROLE ingestd_migrator GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO ingestd_writer;
+ALTER DEFAULT PRIVILEGES FOR ROLE ingestd_migrator GRANT USAGE ON SEQUENCES TO ingestd_writer;
 
 -- Rights on what there is already, created by ingestd_migrator or by whoever migrated before there were roles. The
 -- writer gets only the rights that the daemon uses. It neither changes nor deletes captured rows, except where the
@@ -112,6 +113,47 @@ BEGIN
         ALTER SCHEMA audit OWNER TO ingestd_migrator;
         GRANT USAGE ON SCHEMA audit TO ingestd_writer, ingestd_reader;
     END IF;
+END
+$$;
+
+-- The schemas of packs, with what whoever migrated made in them; what others made there stays theirs. The triggers of a pack
+-- have the owner's rights, so the daemon would need none here: the writer's are for the programs of that system.
+DO $$
+DECLARE
+    schema     record;
+    thing      record;
+    aggregates oid[] := ARRAY[]::oid[];
+BEGIN
+    IF to_regclass('public.ingestd_pack_migrations') IS NULL THEN
+        RETURN;
+    END IF;
+    IF to_regclass('timescaledb_information.continuous_aggregates') IS NOT NULL THEN
+        EXECUTE $sql$SELECT coalesce(array_agg(format('%I.%I', view_schema, view_name)::regclass::oid), ARRAY[]::oid[])
+                     FROM timescaledb_information.continuous_aggregates$sql$ INTO aggregates;
+    END IF;
+    FOR schema IN
+        SELECT oid, nspname AS name, nspowner AS owner FROM pg_namespace
+        WHERE nspname IN (SELECT CASE pack WHEN 'wolfinch' THEN 'analytics' ELSE pack END
+                          FROM public.ingestd_pack_migrations)
+    LOOP
+        FOR thing IN
+            SELECT pg_class.oid::regclass::text AS name, CASE WHEN pg_class.oid = ANY (aggregates) THEN 'MATERIALIZED VIEW'
+                   WHEN relkind = 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind, true AS has_rows
+            FROM pg_class WHERE relnamespace = schema.oid AND relkind IN ('r', 'p', 'v') AND relowner = schema.owner
+            UNION ALL
+            SELECT oid::regprocedure::text, 'ROUTINE', false FROM pg_proc
+            WHERE pronamespace = schema.oid AND proowner = schema.owner
+        LOOP
+            EXECUTE format('ALTER %s %s OWNER TO ingestd_migrator', thing.kind, thing.name);
+            IF thing.has_rows THEN
+                EXECUTE format('GRANT SELECT ON %s TO ingestd_reader', thing.name);
+                EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO ingestd_writer', thing.name);
+            END IF;
+        END LOOP;
+        EXECUTE format('ALTER SCHEMA %I OWNER TO ingestd_migrator', schema.name);
+        EXECUTE format('GRANT USAGE ON SCHEMA %I TO ingestd_writer, ingestd_reader', schema.name);
+        EXECUTE format('GRANT USAGE ON ALL SEQUENCES IN SCHEMA %I TO ingestd_writer', schema.name);
+    END LOOP;
 END
 $$;
 

@@ -141,6 +141,58 @@ async def test_a_database_that_somebody_else_had_migrated(database: DatabaseForT
         assert await db.fetch("SELECT * FROM later") == []
 
 
+PACKS = ["kairos", "wolfinch", "fks", "ingestion"]
+OF_PACKS = (
+    "SELECT oid::regclass::text AS name, pg_get_userbyid(relowner) AS owner, relkind = 'r' AS is_table FROM pg_class"
+    " WHERE relkind IN ('r', 'v') AND relnamespace IN"
+    " (SELECT oid FROM pg_namespace WHERE nspname IN ('kairos', 'analytics', 'fks', 'ingestion')) ORDER BY 1"
+)
+
+
+@pytest.mark.parametrize("roles_first", [True, False])
+async def test_packs(empty_database: DatabaseForTest, tmp_path: Path, roles_first: bool) -> None:
+    """The schemas of packs belong to the migrator, whoever migrated. The daemon keeps their tables, a reader reads."""
+    exchange = {"exchange": "binance"}
+    database = {"dsn": empty_database.dsn, "packs": PACKS}
+    config = default_config(database=database, packs={"fks": exchange, "ingestion": exchange})
+    if roles_first:
+        await make_roles(empty_database)
+        async with connected(empty_database, "migrator") as db:
+            await migrate(db, config, engine=empty_database.choice)
+    else:
+        db = await empty_database.connect()
+        await migrate(db, config, engine=empty_database.choice)
+        await db.execute("CREATE ROLE bystander" if not await db.fetchval(BYSTANDER) else "SELECT 1")
+        await db.script("CREATE TABLE kairos.theirs (x integer); ALTER TABLE kairos.theirs OWNER TO bystander")
+        await db.close()
+    for _ in range(2):
+        await make_roles(empty_database)
+    async with connected(empty_database, "migrator") as db:
+        assert await migrate(db, config, engine=empty_database.choice) == []
+        found = {row["name"]: row for row in await db.fetch(OF_PACKS)}
+    theirs = found.pop("kairos.theirs", None)
+    assert (theirs is None) == roles_first
+    assert theirs is None or theirs["owner"] == "bystander"
+    assert {"kairos.orders", "analytics.performance_metrics", "fks.ohlcv_data", "ingestion.trades"} <= set(found)
+    assert {row["owner"] for row in found.values()} == {"ingestd_migrator"}
+    await the_daemon_works(empty_database, Engine(empty_database.engine), tmp_path)
+    async with connected(empty_database, "writer") as db:
+        assert await db.fetchval("SELECT count(*) FROM kairos.orders") == 1
+        assert await db.fetchval("SELECT count(*) FROM analytics.performance_metrics") > 0
+        for sql in ("DROP TABLE kairos.orders", "CREATE TABLE kairos.mine (x integer)", "TRUNCATE fks.trades"):
+            await denied(db, sql)
+    async with connected(empty_database, "reader") as db:
+        for name, row in found.items():
+            await db.fetch(f"SELECT * FROM {name} LIMIT 1")
+            if row["is_table"]:
+                await denied(db, f"DELETE FROM {name}")
+    async with connected(empty_database, "archiver") as db:
+        await denied(db, "SELECT FROM kairos.orders")
+
+
+BYSTANDER = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'bystander')"
+
+
 async def test_the_apache_edition(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("INGESTD_TEST_DSN", raising=False)
     with (
