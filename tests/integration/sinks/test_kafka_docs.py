@@ -12,13 +12,15 @@ from typing import Any
 from confluent_kafka import Consumer
 
 from ingestd.channels import ROWS
+from ingestd.clock import to_datetime
 from ingestd.config.models import KafkaConfig
+from ingestd.events.messages import EVENT_TYPES, Cancelled, Snapshot, read_event
 from ingestd.kafka import envelope
 from ingestd.records import FeedGap, Record, Rejected
 from ingestd.sinks.kafka.flush import TOO_LARGE
 from tests.support.brokers import Broker, config_for
 from tests.support.kafka_rig import KafkaRig, send
-from tests.support.records import book, trade
+from tests.support.records import NOW_US, book, trade
 from tests.support.topics import arrived
 
 PAGE = (Path(__file__).parents[3] / "docs" / "kafka.md").read_text(encoding="utf-8")
@@ -29,9 +31,17 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_examples_are_what_is_sent() -> None:
-    assert [json.loads(text) for text in blocks("json")] == [
+    market = [text for text in blocks("json") if json.loads(text)["event_type"] not in EVENT_TYPES]
+    assert [json.loads(text) for text in market] == [
         json.loads(envelope.encode(record)) for record in (trade(1), book(1))
     ]
+
+
+def test_the_examples_of_events_are_read() -> None:
+    events = [text for text in blocks("json") if json.loads(text)["event_type"] in EVENT_TYPES]
+    now = to_datetime(NOW_US)
+    read = [read_event(json.loads(text)["event_type"], text.encode(), [], now) for text in events]
+    assert [type(event) for event in read] == [Cancelled, Snapshot]
 
 
 def test_every_topic_event_and_field_is_named() -> None:
