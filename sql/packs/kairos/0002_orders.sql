@@ -38,8 +38,8 @@ BEGIN
             upper(NEW.order_type), NEW.quantity, NEW.price, NEW.filled_quantity, NEW.avg_price, NEW.status,
             coalesce(NEW.submitted_at,
                      (SELECT min(executed_at) FROM public.executions WHERE executions.order_id = NEW.order_id),
-                     NEW.updated_at),
-            NEW.filled_at, kairos.uuid_of(NEW.client_id), to_jsonb(NEW) ->> 'error_message', NEW.order_id)
+                     NEW.ended_at, NEW.updated_at),
+            NEW.filled_at, kairos.uuid_of(NEW.client_id), NEW.error_message, NEW.order_id)
     ON CONFLICT (id) DO UPDATE
     SET symbol = excluded.symbol, exchange = excluded.exchange, side = excluded.side,
         order_type = excluded.order_type, quantity = excluded.quantity, price = excluded.price,

@@ -22,7 +22,7 @@ from click.testing import CliRunner
 from ingestd import cli
 from ingestd.config.packs import PACKS
 from ingestd.errors import DatabaseError, SchemaError
-from ingestd.events.messages import Executed, Submitted
+from ingestd.events.messages import Executed, Refused, Submitted
 from ingestd.events.tables import store_events
 from ingestd.storage import engine as engines
 from ingestd.storage import migrate, rollups
@@ -371,6 +371,31 @@ class TestOrders:
                 "error_message": None,
                 "order_id": order_id,
             }
+
+    async def test_one_that_was_refused_says_why(self, db: Database) -> None:
+        await migrate.migrate(db, KAIROS)
+        said: dict[str, Any] = {
+            "order_id": "o",
+            "exchange": "binance",
+            "symbol": "BTC/USDT",
+            "strategy": None,
+            "data": "{}",
+        }
+        refused = Refused(
+            id=uuid.uuid4(),
+            at=T0,
+            **said,
+            side="sell",
+            quantity="1",
+            price=None,
+            order_type="MARKET",
+            reason="no funds",
+        )
+        async with db.transaction():
+            await store_events(db, [refused])
+        row = await db.fetchrow("SELECT id, side, status, error_message, created_at FROM kairos.orders")
+        assert row is not None
+        assert tuple(row.values()) == (uuid.uuid5(NAMESPACE, "o"), "SELL", "REJECTED", "no funds", T0)
 
     async def test_those_of_before_are_there(self, db: Database) -> None:
         order_id = str(uuid.uuid4())
