@@ -24,6 +24,7 @@ from tests.support.sources import (
     expected,
     fixtures,
     names_without_sql,
+    printed,
     seed,
     shown,
     statements,
@@ -132,3 +133,10 @@ def test_the_fixtures_are_complete(document: str) -> None:
             assert fixture.sqlstate or fixture.why, fixture.path
     for name in names_without_sql(document):
         assert (ROOT / name["test"]).is_file(), name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_statement_that_the_document_prints_has_a_fixture(document: str) -> None:
+    covered = {statement for fixture in fixtures(document) for statement in statements(fixture.sql)}
+    missing = [statement for statement in printed(DOCUMENTS[document]) if statement not in covered]
+    assert not missing

@@ -1,4 +1,4 @@
--- Three ticks of one hour, one of another market, and two orders.
+-- Three ticks of one hour, one of another market, two orders, and two balances.
 INSERT INTO public.market_ticks (time, exchange, symbol, bid_price, bid_volume, ask_price, ask_volume, received_at)
 SELECT date_trunc('day', now(), 'UTC') - INTERVAL '2 days' + at, 'binance', symbol, bid_price, bid_volume, ask_price,
        ask_volume, now()
@@ -19,3 +19,7 @@ FROM (VALUES ('123E4567-e89b-12d3-a456-426614174000', 'binance', 'buy', 'MARKET'
               INTERVAL '23:00:00', NULL))
     AS orders (order_id, exchange, side, order_type, quantity, price, filled_quantity, avg_price, status, client_id, at,
                filled_at);
+
+INSERT INTO public.balances (asset, exchange, available, locked, updated_at)
+SELECT asset, 'binance', available, locked, date_trunc('day', now(), 'UTC') - INTERVAL '2 days' + INTERVAL '22:00:01'
+FROM (VALUES ('BTC', 0.5, 0.1), ('USDT', 1000.00000001, 0)) AS held (asset, available, locked);
