@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from ingestd.sinks.influx.refused import FILE_NAME
 from tests.support.influx_rig import InfluxRig, influx_rig
 from tests.support.influx_servers import Influx1
 from tests.support.records import NOW_US, book, tick, trade
+from tests.support.time_limits import limit_s
 
 MINUTE_US = 60 * 10**6
 HOUR_US = 60 * MINUTE_US
@@ -183,6 +186,27 @@ async def test_an_outage_loses_and_doubles_nothing(tmp_path: Path) -> None:
             await rig.until(lambda: rig.cursor.pending_records == 0)
             assert rig.terms() == {"stored": 600}
         assert bucket.values("trade", "trade_id") == [str(number) for number in range(600)]
+
+
+async def test_a_server_that_hangs_holds_up_no_stop(tmp_path: Path) -> None:
+    with Influx1() as server:
+        bucket = server.database()
+        config = bucket.config(trades=True, request_timeout_s=60, connect_timeout_s=60)
+        rig = InfluxRig(tmp_path, config)
+        await rig.until(lambda: rig.sink.status().up)
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            await rig.journal.append([trade(number) for number in range(10)])
+            await asyncio.sleep(0.3)
+            async with asyncio.timeout(limit_s(10)):
+                await rig.drain()
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        assert rig.terms() == {"in_journal": 10}
+        async with influx_rig(tmp_path, config) as again:
+            await again.until(lambda: again.cursor.pending_records == 0)
+        assert bucket.values("trade", "trade_id") == [str(number) for number in range(10)]
 
 
 async def test_a_journal_that_is_sent_again_changes_nothing(influx1: Influx1, tmp_path: Path) -> None:
