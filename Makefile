@@ -8,7 +8,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; d
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 POOLED := tests/integration/storage tests/integration/sinks/test_timescale.py tests/integration/sinks/test_refused_rows.py \
-	tests/integration/sources \
+	tests/integration/sources tests/integration/repository \
 	tests/integration/property/test_exactly_once.py tests/acceptance tests/fault/test_two_hosts.py
 # A version of its own, outside the lock: only `make fuzz` needs it, and it has wheels for few versions of Python.
 ATHERIS := 3.0.0

@@ -10,12 +10,20 @@ from typing import Any
 import pytest
 
 from ingestd.errors import MarketUnknown, PayloadError, SchemaError
-from ingestd.repository import CandlePayload, FundingPayload, OpenInterestPayload, StoredCandle, TradePayload
+from ingestd.repository import (
+    CandlePayload,
+    FundingPayload,
+    OpenInterestPayload,
+    StoredCandle,
+    TradePayload,
+    make_engine,
+)
 from ingestd.status import MarketInfo
 from ingestd.storage import engine as engines
 from ingestd.storage import rollups, symbols
 from ingestd.storage.database import Database
-from tests.integration.repository.fronts import Front
+from tests.integration.repository.fronts import Front, OnAsyncpg, OnSqlAlchemy
+from tests.support.postgres import DatabaseForTest
 
 MINUTE = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=10)
 SPOT, PERPETUAL, INVERSE = "BTC/USDT", "BTC/USDT:USDT", "BTC/USD:BTC"
@@ -242,3 +250,29 @@ async def test_many_rows_of_many_markets_in_one_call(db: Database, front: Front)
     assert await front.call("upsert_trades", payloads) == count
     assert await front.call("upsert_trades", payloads) == 0
     assert await db.fetchval("SELECT count(DISTINCT symbol) FROM trades") == 50
+
+
+async def test_what_is_in_columnar_chunks_is_replaced_and_read_too(timescaledb_database: DatabaseForTest) -> None:
+    """A late correction: the chunk of three weeks ago is compressed."""
+    old = MINUTE - timedelta(days=21)
+    db = await timescaledb_database.connect()
+    engine = make_engine(timescaledb_database.dsn)
+    for front in (OnSqlAlchemy(engine), OnAsyncpg(timescaledb_database.dsn)):
+        at = [old + timedelta(minutes=number) for number in range(3)]
+        await db.script("TRUNCATE ohlcv_data, trades, oi_snapshots, funding")
+        await front.call("upsert_candles", [candle(bucket_start=minute) for minute in at])
+        await front.call("upsert_trades", [trade(1, trade_ts=at[0])])
+        await front.call("upsert_funding", [FundingPayload("BTCUSDT", minute, "0.1") for minute in at])
+        for table in ("ohlcv_data", "trades", "funding"):
+            chunks = await db.fetch(f"SELECT compress_chunk(chunk)::text FROM show_chunks('{table}') AS chunk")
+            assert chunks, table
+        corrected = [candle(bucket_start=at[0]), candle(bucket_start=at[1], close="1.5")]
+        assert await front.call("upsert_candles", corrected) == 1
+        assert await front.call("upsert_trades", [trade(1, trade_ts=at[0]), trade(2, trade_ts=at[1])]) == 1
+        assert await front.call("upsert_funding", [FundingPayload("BTCUSDT", at[2], "0.2")]) == 1
+        found = await front.call("fetch_candles", "BTCUSDT", at[0], at[2], prefer="reported")
+        assert [row.close for row in found] == [Decimal("64080.10"), Decimal("1.5"), Decimal("64080.10")]
+        assert (await front.call("latest_funding", "BTCUSDT")).funding_rate == Decimal("0.2")
+        assert len(await front.call("recent_trades", "BTCUSDT")) == 2
+    engine.dispose()
+    await db.close()

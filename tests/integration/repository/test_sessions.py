@@ -27,7 +27,7 @@ from ingestd.repository import (
     upsert_candles,
 )
 from ingestd.storage.database import Database
-from tests.support.postgres import DatabaseForTest
+from tests.support.postgres import DatabaseForTest, Server, temporary_database
 
 SOURCES = Path(__file__).resolve().parents[4] / "shared" / "sources"
 REPOSITORY_PAGE = Path(__file__).resolve().parents[3] / "docs" / "repository.md"
@@ -128,13 +128,18 @@ async def test_a_caller_may_commit_within_the_scope(db: Database, database: Data
     assert [row["symbol"] for row in await db.fetch("SELECT symbol FROM ohlcv_data")] == ["BTC/USDT"]
 
 
-async def test_a_pooled_connection_that_the_server_has_ended_is_replaced(
-    postgres_database: DatabaseForTest,
-) -> None:
-    engine = make_engine(postgres_database.dsn, pool_size=1, max_overflow=0)
+@pytest.fixture
+def direct(postgres_server: Server) -> Iterator[DatabaseForTest]:
+    """Without a pooler, which invents the numbers of the server's processes."""
+    with temporary_database(postgres_server.direct()) as created:
+        yield created
+
+
+async def test_a_pooled_connection_that_the_server_has_ended_is_replaced(direct: DatabaseForTest) -> None:
+    engine = make_engine(direct.dsn, pool_size=1, max_overflow=0)
     with session_scope(engine=engine) as session:
         before = session.connection().connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
-    other = await postgres_database.connect()
+    other = await direct.connect()
     await other.fetchval("SELECT pg_terminate_backend($1::integer, 5000)", before)
     await other.close()
     with session_scope(engine=engine) as session:
@@ -175,22 +180,22 @@ async def test_a_database_without_the_schema_says_what_to_run(empty_database: Da
             await aio.upsert_candles(db, [CANDLE])
 
 
-def test_an_engine_is_not_shared_with_a_child_process(postgres_database: DatabaseForTest) -> None:
+def test_an_engine_is_not_shared_with_a_child_process(direct: DatabaseForTest) -> None:
     """The child's own connection leaves the parent's as it was."""
     try:
-        with session_scope(postgres_database.dsn) as session:
+        with session_scope(direct.dsn) as session:
             mine = session.connection().connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
         child = os.fork()
         if child == 0:
             status = 1
             try:
-                with session_scope(postgres_database.dsn) as session:
+                with session_scope(direct.dsn) as session:
                     other = session.connection().connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
                 status = 0 if other != mine else 2
             finally:
                 os._exit(status)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        with session_scope(postgres_database.dsn) as session:
+        with session_scope(direct.dsn) as session:
             assert session.connection().connection.driver_connection.info.backend_pid == mine  # type: ignore[union-attr]
     finally:
         dispose_engines()
