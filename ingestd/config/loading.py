@@ -20,6 +20,7 @@ from ingestd.config.messages import nearest, problem_of
 from ingestd.config.models import Config
 from ingestd.config.overlap import overlaps
 from ingestd.config.packs import contradictions
+from ingestd.config.profiles import include
 from ingestd.config.secrets import hide
 from ingestd.config.section import Section, marked_values, options_of
 from ingestd.config.values import read_text, why_unreadable
@@ -65,9 +66,9 @@ def examine(
 ) -> tuple[Config | None, list[Problem]]:
     """Return the configuration (None if a section or option is invalid) and all mistakes in the document.
 
-    Modifies the document: fills in overrides, paths and symbols files.
+    Modifies the document: fills in included profiles, overrides, paths and symbols files.
     """
-    problems: list[Problem] = []
+    problems = include(document, base)
     _apply_environment(document, environ, problems)
     _resolve_paths(document, base)
     _merge_symbol_files(document, problems)

@@ -1,0 +1,76 @@
+"""Profiles: settings that a configuration includes, and what of them is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ingestd.config.loading import load
+from ingestd.config.models import Config
+from ingestd.errors import ConfigError
+from ingestd.storage.candles import require_room
+
+PROFILES = Path(__file__).parents[3] / "config" / "profiles"
+NAMES = sorted(file.name for file in PROFILES.glob("*.toml"))
+DEFAULT = Config()
+
+
+def loaded(folder: Path, text: str, **profiles: str) -> Config:
+    for name, content in profiles.items():
+        (folder / f"{name}.toml").write_text(content, encoding="utf-8")
+    file = folder / "ingestd.toml"
+    file.write_text(text, encoding="utf-8")
+    return load(file, {"INGESTD_RETENTION__FUNDING_DAYS": "9"})
+
+
+def problems_of(folder: Path, text: str, **profiles: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        loaded(folder, text, **profiles)
+    return [str(problem) for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_of_ours_leaves_room_for_the_refreshes(tmp_path: Path, name: str) -> None:
+    config = loaded(tmp_path, f'include = ["{PROFILES / name}"]')
+    require_room(config.retention)
+
+
+def test_the_file_s_own_and_the_environment_s_count_more(tmp_path: Path) -> None:
+    config = loaded(
+        tmp_path,
+        'include = ["profile.toml"]\n[retention]\ntrades_days = 7\n',
+        profile="[retention]\ntrades_days = 30\nmarket_ticks_days = 3\nfunding_days = 30\n[chunks]\ntrades_days = 3\n",
+    )
+    assert (config.retention.trades_days, config.retention.market_ticks_days) == (7, 3)
+    assert config.retention.funding_days == 9
+    assert config.chunks.trades_days == 3
+    assert config.compression == DEFAULT.compression
+
+
+def test_two_that_agree(tmp_path: Path) -> None:
+    same = "[retention]\ntrades_days = 30\n"
+    assert loaded(tmp_path, 'include = ["a.toml", "b.toml"]', a=same, b=same).retention.trades_days == 30
+
+
+@pytest.mark.parametrize(
+    ("include", "profile", "problem"),
+    [
+        ('"a.toml"', "", 'include: must be a list of files, as include = ["profiles/kairos.toml"]'),
+        ('["none.toml"]', "", "include[0]: none.toml cannot be read: no such file"),
+        (
+            '["a.toml"]',
+            "[http]\nlisten = '0.0.0.0:1'",
+            "include[0]: a.toml sets [http]; only chunks, compression, retention may be",
+        ),
+        ('["a.toml"]', "[retention]\ntrade_days = 1", 'retention.trade_days: unknown key; did you mean "trades_days"?'),
+        (
+            '["a.toml", "b.toml"]',
+            "[retention]\ntrades_days = 1",
+            "include[1]: b.toml sets retention.trades_days = 2, and a.toml sets 1;"
+            " say in this file which it is: retention.trades_days = …",
+        ),
+    ],
+)
+def test_what_is_wrong_is_told(tmp_path: Path, include: str, profile: str, problem: str) -> None:
+    assert problems_of(tmp_path, f"include = {include}", a=profile, b="[retention]\ntrades_days = 2") == [problem]
