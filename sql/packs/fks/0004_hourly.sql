@@ -2,14 +2,13 @@
 CREATE VIEW fks.hourly_ohlcv_agg AS
 SELECT DISTINCT ON (symbol, hour) hour, symbol, timeframe, open, high, low, close, volume
 FROM (
-    SELECT hour, symbol, '1m'::text COLLATE "C" AS timeframe, open, high, low, close, volume, 0 AS source
+    SELECT hour, exchange, symbol, '1m'::text COLLATE "C" AS timeframe, open, high, low, close, volume, 0 AS source
     FROM fks.hourly_exchange_ohlcv
-    WHERE exchange = fks.option_exchange()
     UNION ALL
-    SELECT bucket_start, symbol, '1m'::text COLLATE "C", open, high, low, close, volume, 1
+    SELECT bucket_start, exchange, symbol, '1m'::text COLLATE "C", open, high, low, close, volume, 1
     FROM public.candles_1h
-    WHERE exchange = fks.option_exchange()
 ) AS hours
+WHERE exchange = fks.option_exchange()
 ORDER BY symbol, hour DESC, CASE fks.option_prefer() WHEN 'exchange' THEN source ELSE -source END;
 
 SET LOCAL search_path = fks, public;
