@@ -15,7 +15,7 @@ from ingestd.config.section import Section
 from ingestd.config.values import EXCHANGE_ID
 from ingestd.errors import Problem
 
-PackName: TypeAlias = Literal["fks", "ingestion", "kairos", "wolfinch"]
+PackName: TypeAlias = Literal["fks", "ingestion", "kairos", "platform", "wolfinch"]
 PACKS: Sequence[str] = get_args(PackName)
 
 
@@ -31,6 +31,12 @@ class Fks(OneExchange):
     prefer: Literal["trades", "exchange"] = "trades"
 
 
+class Platform(Section):
+    """`market_data` shows candles of one interval."""
+
+    interval: Literal["1m", "5m", "15m", "30m", "1h", "4h", "1d", "1w", "1M"] = "1m"
+
+
 class PacksConfig(Section):
     """The section `[packs]`: one table for each pack that has options.
 
@@ -39,6 +45,7 @@ class PacksConfig(Section):
     """
 
     fks: Fks = Fks()
+    platform: Platform = Platform()
     ingestion: OneExchange = OneExchange()
 
     def options_of(self, pack: str) -> dict[str, str]:

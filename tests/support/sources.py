@@ -69,6 +69,7 @@ DOCUMENTS = {
         Document("kairos", "000", "kairos, public"),
         Document("wolfinch", "001", "public"),
         Document("fks", "002", "fks, public", {"exchange": "binance"}),
+        Document("platform", "003", "platform, public", {"interval": "1h"}),
         Document("ingestion", "004", "ingestion, public", {"exchange": "binance"}),
     )
 }

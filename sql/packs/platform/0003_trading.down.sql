@@ -1,0 +1,1 @@
+DROP TABLE platform.performance_metrics, platform.positions, platform.executed_orders;

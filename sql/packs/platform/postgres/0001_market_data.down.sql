@@ -1,0 +1,1 @@
+-- They go with the schema.

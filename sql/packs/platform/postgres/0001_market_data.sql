@@ -1,0 +1,3 @@
+SET LOCAL search_path = platform, public;
+
+\ir ../../time_functions.sql

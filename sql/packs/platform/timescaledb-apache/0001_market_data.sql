@@ -1,0 +1,1 @@
+-- This edition has time_bucket(), first() and last(), unlike the engine postgres.
