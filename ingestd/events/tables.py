@@ -22,7 +22,7 @@ from ingestd.storage.migrations import read_sql
 
 # Defaults for columns of audit.trade_logs that must not be null, where the event lacks the field.
 UNKNOWN_EXCHANGE = "unknown"
-UNKNOWN_ACTION = "UNKNOWN"
+OF_ORDER = "ORDER"  # of an order whose side is not known yet; of others ORDER_BUY or ORDER_SELL
 
 # The columns of the queries, in their order.
 _order_row = attrgetter(
@@ -118,7 +118,7 @@ def _log_row(event: OrderEvent | Completed, default_exchange: str | None) -> tup
         action = "BUY" if event.side == "sell" else "SELL"
         said = action, None, event.quantity, event.exit_price, "filled", None
     else:
-        action = UNKNOWN_ACTION if event.side is None else event.side.upper()
+        action = OF_ORDER if event.side is None else f"{OF_ORDER}_{event.side.upper()}"
         said = action, event.order_type, event.quantity, event.price, _log_status(event), event.order_id
     exchange = event.exchange or default_exchange or UNKNOWN_EXCHANGE
     return event.id, event.at, exchange, event.symbol, *said, event.strategy, event.data

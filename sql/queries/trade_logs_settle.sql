@@ -2,7 +2,7 @@
 UPDATE audit.trade_logs AS logged SET action = settled.action, exchange = settled.exchange, symbol = settled.symbol
 FROM (
     SELECT logged.id,
-           CASE WHEN logged.metadata->>'side' IS NULL THEN coalesce(upper(orders.side), logged.action)
+           CASE WHEN logged.metadata->>'side' IS NULL THEN coalesce('ORDER_' || upper(orders.side), 'ORDER')
                 ELSE logged.action END AS action,
            coalesce(place.exchange, 'unknown') AS exchange,
            ingestd_stored_symbol(place.exchange, coalesce(logged.metadata->>'symbol', logged.symbol)) AS symbol

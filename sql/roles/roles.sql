@@ -72,6 +72,8 @@ BEGIN
                      ('public', 'completed_trades', 'INSERT, UPDATE'),
                      ('audit', 'trade_logs', 'INSERT, UPDATE'),
                      ('audit', 'system_events', 'INSERT'),
+                     ('audit', 'daily_pnl', NULL),
+                     ('audit', 'win_rate', NULL),
                      ('public', 'ingestd_migrations', NULL),
                      ('public', 'ingestd_migration_steps', NULL),
                      ('public', 'ingestd_pack_migrations', NULL),

@@ -195,8 +195,8 @@ class Model:
             exchange = event.exchange or DEFAULT
             return "BUY" if event.side == "sell" else "SELL", exchange, stored(exchange, event.symbol)
         exchange = event.exchange or self.orders[event.order_id][-1]
-        side = event.side or self.orders[event.order_id][1] or "UNKNOWN"
-        return side.upper(), exchange, stored(exchange, event.symbol)
+        side = event.side or self.orders[event.order_id][1]
+        return f"ORDER_{side.upper()}" if side else "ORDER", exchange, stored(exchange, event.symbol)
 
 
 class Account:

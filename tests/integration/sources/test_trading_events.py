@@ -61,9 +61,9 @@ async def test_a_bots_day(db: Database, database: DatabaseForTest, kafka_config:
     assert await db.fetchval("SELECT pnl FROM completed_trades WHERE strategy = 'momentum'") == 100
     logs = await db.fetch("SELECT action, status FROM audit.trade_logs ORDER BY timestamp")
     assert sorted(tuple(row.values()) for row in logs) == [
-        ("BUY", "filled"),
-        ("BUY", "filled"),
-        ("BUY", "pending"),
+        ("ORDER_BUY", "filled"),
+        ("ORDER_BUY", "filled"),
+        ("ORDER_BUY", "pending"),
         ("SELL", "filled"),
     ]
     # The query that the audit log's documentation prints.

@@ -358,7 +358,15 @@ async def the_reader_reads(database: DatabaseForTest, tmp_path: Path) -> None:
             " 'ingestd_migrator'"
         )
         names = [row["name"] for row in rows]
-        assert {"trades", "audit.trade_logs", "candles_1m", '"candles_1M"', "ohlcv_1h", "feed_gaps"} <= set(names)
+        assert {
+            "trades",
+            "audit.trade_logs",
+            "audit.win_rate",
+            "candles_1m",
+            '"candles_1M"',
+            "ohlcv_1h",
+            "feed_gaps",
+        } <= set(names)
         for name in names:
             await db.fetch(f"SELECT * FROM {name} LIMIT 1")
             for sql in (f"DELETE FROM {name}", f"TRUNCATE {name}", f"INSERT INTO {name} SELECT * FROM {name}"):
