@@ -26,6 +26,7 @@ Facts = TypeVar("Facts")
 Reading: TypeAlias = Callable[["Examined"], Awaitable[Facts]]
 
 _NO_SUCH_FILE, _DENIED = "58P01", "42501"
+_AGAIN = "ingestd doctor -c FILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +98,12 @@ async def _made(check: Check[Any], examined: Examined, read: dict[Reading[Any], 
         if check.read not in read:
             read[check.read] = await check.read(examined)
     except DatabaseError as error:
-        message = f"this role may not look: {error}" if error.sqlstate == _DENIED else f"the look failed: {error}"
-        return [Finding("warning", check.name, message, "ingestd doctor -c FILE   # as a role that may")]
+        if error.sqlstate == _DENIED:
+            return [
+                Finding("warning", check.name, f"this role may not look: {error}", f"{_AGAIN}   # as a role that may")
+            ]
+        remedy = f"{_AGAIN}   # again, once the rest is mended"
+        return [Finding("warning", check.name, f"the look failed: {error}", remedy)]
     return list(check.judge(read[check.read], examined.config))
 
 

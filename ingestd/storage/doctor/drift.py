@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from ingestd.storage.candles import LEVELS
 from ingestd.storage.doctor.description import Column, Description, Function, Relation
 from ingestd.storage.doctor.findings import MIGRATE, Finding, Level
 from ingestd.storage.session_settings import quoted
@@ -30,19 +31,30 @@ _INDEXES = _Kind("index", "warning", "{definition};", "DROP INDEX {schema}.{name
 _TRIGGERS = _Kind("trigger", "error", "{definition};", "DROP TRIGGER {name} ON {table};")
 _COLUMNSTORE = _Kind("setting", "warning", "ALTER TABLE {table} SET ({definition});", "")
 
+_CANDLES = tuple(level.relation for level in LEVELS)
+
 
 def compare(expected: Description, present: Description) -> Iterator[Finding]:
-    """Everything that the schema lacks, or has in another form."""
-    for name, relation in expected.relations.items():
-        found = present.relations.get(name)
-        if found is None:
-            yield Finding("error", name, f"the {relation.kind} is missing", "\n".join(_creation(name, relation)))
-        elif found.kind != relation.kind:
-            yield _of_another_kind(name, relation, found)
-        else:
-            yield from _compare_relation(name, relation, found)
+    """Everything that the schema lacks, or has in another form, in an order in which the remedies can be run.
+
+    Tables come first, then functions, whose bodies may read them, then triggers, and what is computed from all these.
+    """
+    tables = {name: relation for name, relation in expected.relations.items() if not relation.create}
+    for name, relation in tables.items():
+        yield from _compare_relation(name, relation, present.relations.get(name))
     for name, function in expected.functions.items():
         yield from _compare_function(name, function, present.functions.get(name))
+    for name, relation in tables.items():
+        if (found := present.relations.get(name)) is not None:
+            yield from _compare_parts(name, _TRIGGERS, relation.triggers, found.triggers)
+    for name in sorted(expected.relations.keys() - tables.keys(), key=_built_from):
+        yield from _compare_relation(name, expected.relations[name], present.relations.get(name))
+
+
+def _built_from(name: str) -> tuple[int, str]:
+    """The place of a view or aggregate behind what it reads: candles are made of shorter ones."""
+    own = name.removeprefix("public.")
+    return (_CANDLES.index(own) if own in _CANDLES else len(_CANDLES)), name
 
 
 def identifier(name: str) -> str:
@@ -50,13 +62,19 @@ def identifier(name: str) -> str:
     return ".".join(part if part == part.lower() else quoted(part) for part in name.split(".", 1))
 
 
-def _compare_relation(name: str, expected: Relation, found: Relation) -> Iterator[Finding]:
-    table = identifier(name)
+def _compare_relation(name: str, expected: Relation, found: Relation | None) -> Iterator[Finding]:
+    if found is None:
+        yield Finding("error", name, f"the {expected.kind} is missing", "\n".join(_creation(name, expected)))
+        return
+    if found.kind != expected.kind:
+        yield _of_another_kind(name, expected, found)
+        return
     if expected.create:
         lacking = [column for column in expected.columns if column not in found.columns]
         if lacking:
             yield Finding("error", name, f"it lacks {', '.join(lacking)}", expected.create)
         return
+    table = identifier(name)
     for column, wanted in expected.columns.items():
         yield from _compare_column(f"{name}.{column}", table, _column(column), wanted, found.columns.get(column))
     for column, own in found.columns.items():
@@ -66,7 +84,6 @@ def _compare_relation(name: str, expected: Relation, found: Relation) -> Iterato
             yield Finding("error", f"{name}.{column}", message, remedy)
     yield from _compare_parts(name, _CONSTRAINTS, expected.constraints, found.constraints)
     yield from _compare_parts(name, _INDEXES, expected.indexes, found.indexes)
-    yield from _compare_parts(name, _TRIGGERS, expected.triggers, found.triggers)
     yield from _compare_parts(name, _COLUMNSTORE, expected.columnstore, found.columnstore)
 
 
@@ -145,7 +162,7 @@ def _creation(name: str, relation: Relation) -> Iterator[str]:
         for own, definition in part.items():
             yield kind.add.format(table=identifier(name), name=_column(own), definition=definition)
     if relation.kind in ("hypertable", "aggregate"):
-        yield f"-- then, for its policies\n{MIGRATE}"
+        yield f"-- and once nothing is missing any more, for its policies\n{MIGRATE}"
 
 
 def _hypertable(name: str) -> str:

@@ -18,8 +18,9 @@ from tests.support.postgres import DatabaseForTest, default_config, running_serv
 
 
 @pytest.fixture
-def sound_timescaledb() -> Iterator[DatabaseForTest]:
+def sound_timescaledb(monkeypatch: pytest.MonkeyPatch) -> Iterator[DatabaseForTest]:
     """On a server whose jobs run, as the doctor wants it."""
+    monkeypatch.delenv("INGESTD_TEST_DSN", raising=False)
     with (
         running_server("timescaledb", **{"timescaledb.max_background_workers": "16"}) as server,
         temporary_database(server.direct(), migrated=False) as database,
