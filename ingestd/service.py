@@ -62,7 +62,7 @@ class Service:
         self.metrics, self.tasks = self.life.metrics, self.life.tasks
         self.request_stop = self.life.request_stop
         self.journal = Journal(config.instance.state_dir, config.journal, self.metrics)
-        self.markets = KnownMarkets(lambda: self.feeds.markets(), has_feeds=True)
+        self.markets = KnownMarkets(lambda: self.feeds.markets(), awaited={feed.exchange for feed in config.feeds})
         self._live = build_live(LiveParts(config, self._instance, self.metrics, self.markets, self._live_figures))
         self.streams = StreamState(config.instance.state_dir)
         window = accepted_window(config)

@@ -42,7 +42,7 @@ class SinkService:
         self.life = Lifecycle(config, self.snapshot, self._show_gauges)
         self.metrics, self.tasks = self.life.metrics, self.life.tasks
         self.request_stop = self.life.request_stop
-        known = KnownMarkets()
+        known = KnownMarkets(from_table=kafka.symbol_style == "venue")
         self._access = DatabaseAccess(config, known)
         self._upkeep = Upkeep(self._access, config, list, self.metrics)
         # Here they keep only the cache of orders; the daemon with the feeds publishes market data.

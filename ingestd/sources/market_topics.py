@@ -25,7 +25,7 @@ from ingestd.storage.database import Database
 from ingestd.storage.writer.positions import Mark, Move
 from ingestd.storage.writer.writer import prepare, write
 from ingestd.validation import OLDEST_TIME_US, TimeWindow, as_short_json, is_name, rejection_reason, storable_text
-from ingestd.venues.market_names import Names
+from ingestd.venues.market_names import UNKNOWN_MARKET, Names
 
 log = structlog.get_logger()
 
@@ -71,8 +71,9 @@ class MarketStore:
         table, channel = _TABLES[kind], _REJECTIONS if kind == "rejected" else kind
         part, place = (message.topic, message.partition), journal_place(message)
         try:
-            record = self._unified(envelope.decode(kind, message.value or b""), message)
-            reason = unfit(record, window)
+            decoded = envelope.decode(kind, message.value or b"")
+            known = self._unified(decoded, message)
+            record, reason = (decoded, UNKNOWN_MARKET) if known is None else (known, unfit(known, window))
             if reason is None:
                 if self.rejections:
                     self.rejections.end((record.exchange, channel, record.symbol))
@@ -85,16 +86,25 @@ class MarketStore:
             self.rejections.reject(_all_of(message, channel), content.reason)
             return Item(part, message.offset, channel, "", content, content.reason, place)
 
-    def _unified(self, record: Record, message: Message) -> Record:
-        """The record with the unified symbol: that of the message's header, else the one that its name stands for."""
+    def _unified(self, record: Record, message: Message) -> Record | None:
+        """The record with the unified symbol: that of the message's header, else the one that its name stands for; None
+        if no market is known by that name.
+
+        A daemon's message without that header has the unified symbol; it may be of before the style was changed.
+        """
         if isinstance(record, Rejected):
             return record
-        said = next((value for name, value in message.headers if name == envelope.SYMBOL_HEADER and value), None)
-        name = record.symbol
-        try:
-            symbol = self._sent.symbol(record.exchange, name) if said is None else said.decode()
-        except UnicodeDecodeError as error:
-            raise EnvelopeError(f"the header {envelope.SYMBOL_HEADER} is not UTF-8") from error
+        headers = {name: value for name, value in message.headers if value}
+        name, symbol = record.symbol, None
+        if (said := headers.get(envelope.SYMBOL_HEADER)) is not None:
+            try:
+                symbol = said.decode()
+            except UnicodeDecodeError as error:
+                raise EnvelopeError(f"the header {envelope.SYMBOL_HEADER} is not UTF-8") from error
+        elif envelope.POSITION_HEADER in headers:
+            return record
+        elif (symbol := self._sent.meant(record.exchange, name)) is None:
+            return None
         if symbol == name:
             return record
         if self._sent.style == "venue" and is_name(record.exchange) and is_name(name) and is_name(symbol):

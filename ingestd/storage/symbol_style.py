@@ -42,7 +42,7 @@ async def require(db: Database) -> None:
     """Raises SchemaError if the tables hold symbols in another style than this connection writes.
 
     Before the first migration there is none: that the schema is missing is reported elsewhere. In the style `venue`,
-    learn the names that the table `symbols` holds.
+    or where another part needs them, learn the names that the table `symbols` holds.
     """
     settings = await read(db)
     stored, following = settings.get(STYLE), settings.get(NEXT_STYLE)
@@ -60,5 +60,5 @@ async def require(db: Database) -> None:
             f"{db.target}: it holds symbols in the style '{stored}', and database.symbol_style is '{db.names.style}': "
             f"set it to '{stored}', or stop the daemons and run `ingestd migrate -c FILE --rename-symbols`"
         )
-    if db.names.style == "venue" and stored is not None:
+    if (db.names.style == "venue" or db.names.known.from_table) and stored is not None:
         await load_names(db)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from ingestd.config.values import SymbolStyle
 from ingestd.errors import MarketUnknown
 from ingestd.status import MarketInfo
-from ingestd.venues.symbol_names import compact_symbol, dash_symbol, unified_symbol, venue_symbol
+from ingestd.venues.symbol_names import compact_symbol, dash_symbol, unified_guess, unified_symbol, venue_symbol
 
 UNKNOWN_MARKET = "unknown_market"
 """The reason for which a record is put aside whose market has no name in the configured style."""
@@ -22,15 +22,23 @@ class KnownMarkets:
     first stays: a name never changes hands while the process runs.
     """
 
-    def __init__(self, listed: Callable[[], Sequence[MarketInfo]] = tuple, *, has_feeds: bool = False) -> None:
-        """`listed` returns the markets of all feeds; it is asked again when a market is not known. `has_feeds`: they
-        will bring lists, so a market of a venue without one is not unknown yet."""
+    def __init__(
+        self,
+        listed: Callable[[], Sequence[MarketInfo]] = tuple,
+        *,
+        awaited: Collection[str] = (),
+        from_table: bool = False,
+    ) -> None:
+        """`listed` returns the markets of all feeds; it is asked again when a market is not known. `awaited`: the
+        exchanges of which feeds will bring lists; until then a market that is not known may still be one. `from_table`:
+        learn those of the table `symbols`, whatever the style of the tables is."""
+        self.from_table = from_table
         self._listed = listed
-        self._has_feeds = has_feeds
+        self._awaited = awaited
         self._read: Sequence[MarketInfo] = ()
         self._names: dict[tuple[str, str], str] = {}
         self._symbols: dict[tuple[str, str], str] = {}
-        self._exchanges: set[str] = set()
+        self._exchanges: set[str] = set()  # whose lists feeds have brought
 
     def learn(self, exchange: str, symbol: str, name: str) -> None:
         """Remember a market's name, unless the market or the name is known already, or there are too many."""
@@ -38,7 +46,6 @@ class KnownMarkets:
         if is_new and len(self._names) < _NAMES_KEPT:
             self._names[exchange, symbol] = name
             self._symbols[exchange, name] = symbol
-            self._exchanges.add(exchange)
 
     def name(self, exchange: str, symbol: str) -> str | None:
         """The venue's own name of a market; None if the market is not known."""
@@ -52,7 +59,7 @@ class KnownMarkets:
 
     def awaits(self, exchange: str) -> bool:
         """Whether a feed is still to bring this venue's list."""
-        return self._has_feeds and exchange not in self._exchanges
+        return exchange in self._awaited and exchange not in self._exchanges
 
     def _read_lists(self) -> bool:
         """Learn from the feeds' lists. False: they are the same as before."""
@@ -61,6 +68,7 @@ class KnownMarkets:
             return False
         self._read = listed
         for market in listed:
+            self._exchanges.add(market.exchange)
             self.learn(market.exchange, market.symbol, venue_symbol(market.exchange, market.symbol, market.market_id))
         return True
 
@@ -94,6 +102,14 @@ class Names:
             self.known.symbol(exchange, name) if self.style == "venue" else unified_symbol(exchange, name, self.style)
         )
         return name if found is None else found
+
+    def meant(self, exchange: str, name: str) -> str | None:
+        """The unified symbol that a text of another program means: a name of this style, or a symbol; None if it is
+        neither."""
+        symbol = self.symbol(exchange, name)
+        if symbol != name or self.style == "unified" or unified_guess(name) == name:
+            return symbol
+        return symbol if self.has(exchange, symbol) and self.name(exchange, symbol) == name else None
 
     def has(self, exchange: str, symbol: str) -> bool:
         """Whether the market has a name. Raises MarketUnknown while a feed is still to bring its venue's list."""

@@ -57,7 +57,7 @@ def market(symbol: str, market_id: str) -> MarketInfo:
 
 def test_the_venues_own_names_come_from_lists_and_stay_with_their_market() -> None:
     listed: list[MarketInfo] = []
-    names = Names("venue", KnownMarkets(lambda: list(listed), has_feeds=True))
+    names = Names("venue", KnownMarkets(lambda: list(listed), awaited={"binance"}))
     with pytest.raises(MarketUnknown):
         names.has("binance", "BTC/USDT")  # its list is still to come
     listed.append(market("BTC/USDT", "BTCUSDT"))
@@ -73,7 +73,41 @@ def test_the_venues_own_names_come_from_lists_and_stay_with_their_market() -> No
 
 @pytest.mark.parametrize(("style", "name"), [("unified", "BTC/USDT"), ("compact", "BTCUSDT"), ("dash", "BTC-USDT")])
 def test_the_other_styles_need_no_list(style: str, name: str) -> None:
-    names = Names(style, KnownMarkets(has_feeds=True))  # type: ignore[arg-type] # three of the styles
+    names = Names(style, KnownMarkets(awaited={"binance"}))  # type: ignore[arg-type] # three of the styles
     assert names.name("binance", "BTC/USDT") == name
     assert names.symbol("binance", name) == "BTC/USDT"
     assert names.has("binance", "BTC/USDT")
+
+
+def test_a_list_is_awaited_though_the_table_has_older_markets_of_that_venue() -> None:
+    """A market may be captured, and the process killed, before the table gets it."""
+    listed: list[MarketInfo] = []
+    known = KnownMarkets(lambda: list(listed), awaited={"binance"})
+    known.learn("binance", "BTC/USDT", "BTCUSDT")  # from the table
+    names = Names("venue", known)
+    assert names.name("binance", "BTC/USDT") == "BTCUSDT"
+    with pytest.raises(MarketUnknown):
+        names.has("binance", "NEW/USDT")
+    listed.append(market("NEW/USDT", "NEWUSDT"))
+    assert names.has("binance", "NEW/USDT")
+    assert not names.has("binance", "ETH/USDT")
+
+
+def test_no_list_is_awaited_of_a_venue_that_no_feed_follows() -> None:
+    """One that was taken out of the configuration, of which the journal still has records."""
+    names = Names("venue", KnownMarkets(awaited={"binance"}))
+    assert not names.has("kraken", "BTC/USD")
+
+
+@pytest.mark.parametrize(
+    ("style", "name"),
+    [
+        ("compact", "BTC/USDT"),
+        ("compact", "BTC/USDT:USDT"),
+        ("dash", "BTC/USDT"),
+        ("compact", "B-T/C"),
+        ("dash", "A-/B"),
+    ],
+)
+def test_a_text_that_is_never_written_as_a_name_is_read_as_none(style: str, name: str) -> None:
+    assert unified_symbol("binance", name, style) is None  # type: ignore[arg-type] # two of the styles

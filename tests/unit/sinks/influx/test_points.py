@@ -13,6 +13,7 @@ from ingestd.errors import MarketUnknown
 from ingestd.records import Candle, Record
 from ingestd.sinks.influx.options import InfluxConfig
 from ingestd.sinks.influx.points import Flush, Preparer
+from ingestd.status import MarketInfo
 from ingestd.venues.market_names import KnownMarkets, Names
 from tests.support.influx_doubles import batch_of
 from tests.support.line_protocol import ReadPoint, read_line
@@ -117,11 +118,11 @@ def test_symbols_have_the_style_of_the_section() -> None:
 
 
 def test_a_market_without_a_name_is_put_aside_once_its_list_is_there() -> None:
-    waiting = preparer(Names("venue", KnownMarkets(has_feeds=True)), trades=True)
+    waiting = preparer(Names("venue", KnownMarkets(awaited={"binance"})), trades=True)
     with pytest.raises(MarketUnknown):
         waiting.prepare([batch_of([trade(1)])])
-    known = KnownMarkets(has_feeds=True)
-    known.learn("binance", "ETH/USDT", "ETHUSDT")
+    other = MarketInfo("binance", "ETH/USDT", "ETHUSDT", "ETH", "USDT", "spot", True)
+    known = KnownMarkets(lambda: [other], awaited={"binance"})
     flush = preparer(Names("venue", known), trades=True).prepare([batch_of([trade(1)])])
     assert [refusal.reason for refusal in flush.refusals] == ["influx_unknown_market"]
 
