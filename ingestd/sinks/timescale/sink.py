@@ -311,7 +311,7 @@ class TimescaleSink:
 
 def _flush(maker: RowMaker) -> Flush:
     """The flush of the rows made; its move is not set yet."""
-    return Flush((), {}, maker.rows(), stored_by_another=maker.withheld())
+    return Flush((), {}, maker.rows(), stored_by_another=maker.withheld(), unknown=maker.unknown())
 
 
 def _source(journal_id: str) -> str:

@@ -10,12 +10,15 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from ingestd.channels import count_channels
 from ingestd.records import Record, Rejected, Trade
 from ingestd.storage.writer import copy_text
 from ingestd.storage.writer.tables import TABLES, Table
 from ingestd.storage.writer.two_times import EXCHANGES_WITH_TWO_TIMES
 from ingestd.validation import rejection
+from ingestd.venues.all import FACTS
 from ingestd.venues.market_names import UNKNOWN_MARKET, Names
 
 
@@ -105,14 +108,30 @@ class _Lines:
 
 
 class _Markets(dict[tuple[str, str], str]):
-    """The text of `copy_text.market` by exchange and unified symbol."""
+    """The text of `copy_text.market` by exchange and unified symbol.
+
+    `uncounted`: contracts whose trades must say what they count. The database knows it of those that do not by the
+    unified symbol (`ingestd_counted_base`), and of no other name.
+    """
 
     def __init__(self, names: Names) -> None:
         self._names = names
+        self.uncounted: set[tuple[str, str]] = set()
 
     def __missing__(self, market: tuple[str, str]) -> str:
         text = self[market] = copy_text.market(market[0], self._names.name(*market))
+        if self._names.style != "unified" and not _is_counted_in_base(*market):
+            self.uncounted.add(market)
         return text
+
+
+def _is_counted_in_base(exchange: str, symbol: str) -> bool:
+    """Whether a trade that says nothing of its unit counts the base currency, as `ingestd_counted_base` has it."""
+    pair, is_contract, settled = symbol.partition(":")
+    if not is_contract or "/" not in pair:
+        return True
+    is_linear = settled.partition("-")[0] == pair.rpartition("/")[2]
+    return is_linear and exchange in FACTS and FACTS[exchange].quantities.base_by_default
 
 
 class RowMaker:
@@ -125,6 +144,7 @@ class RowMaker:
         self._is_withheld = withheld
         self._made: defaultdict[type, _Lines] = defaultdict(_Lines)
         self._withheld: list[Record] = []
+        self._unknown: list[Record] = []
 
     def add(self, records: Sequence[Record]) -> None:
         """Make the rows of these records. Raises MarketUnknown while a feed is still to bring its list of markets."""
@@ -140,18 +160,33 @@ class RowMaker:
             if kind is Rejected:
                 self._made[kind].add(members, [""] * len(members))
             else:
-                self._made[kind].add(members, [markets[record.exchange, record.symbol] for record in members])
+                texts = [markets[record.exchange, record.symbol] for record in members]
+                if kind is Trade and markets.uncounted:
+                    members = [self._counted(record) for record in members]
+                self._made[kind].add(members, texts)
+
+    def _counted(self, trade: Record) -> Record:
+        """The trade, which says that its unit is unknown if it says nothing of it and its symbol will not either."""
+        is_silent = isinstance(trade, Trade) and trade.unit is None
+        if is_silent and (trade.exchange, trade.symbol) in self._markets.uncounted:
+            return replace(trade, unit="unknown")
+        return trade
 
     def _known(self, record: Record) -> Record:
         """The record, or its rejection if its market is not known."""
         if isinstance(record, Rejected) or self._names.has(record.exchange, record.symbol):
             return record
+        self._unknown.append(record)
         return rejection(record, copy_text.table_of(record), UNKNOWN_MARKET)
 
     def rows(self) -> dict[str, Rows]:
         """All rows, by table; always in the same order of tables, so that locks on several tables cannot deadlock."""
         made = {rows.table.name: rows for rows in [made.rows() for made in self._made.values()]}
         return {name: made[name] for name in TABLES if name in made}
+
+    def unknown(self) -> dict[str, int]:
+        """The number of records of unknown markets, by channel. Their rejections are among the rows."""
+        return count_channels(self._unknown)
 
     def withheld(self) -> dict[str, int]:
         """The number of records left out, by channel."""

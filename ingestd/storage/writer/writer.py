@@ -24,15 +24,16 @@ from ingestd.storage.writer import copy_text, two_times
 from ingestd.storage.writer.positions import Mark, Move, advance, mark
 from ingestd.storage.writer.refused import Kept, is_blamed, no_table_takes_it, put_aside, require_some_taken
 from ingestd.storage.writer.rows import RowMaker, Rows
-from ingestd.storage.writer.tables import Table
+from ingestd.storage.writer.tables import TABLES, Table
 from ingestd.validation import as_json
-from ingestd.venues.market_names import Names
+from ingestd.venues.market_names import UNKNOWN_MARKET, Names
 
 log = structlog.get_logger()
 
 # Up to this many bad rows are found with one COPY each; beyond that the table is written in small portions.
 _FEW_BAD_ROWS = 8
 _PORTION_ROWS = 100
+_REJECTIONS = TABLES["rejected_records"].channel
 
 # A row with the key of a compressed row makes the server decompress that batch; by default it refuses beyond 100,000
 # rows.
@@ -60,11 +61,16 @@ class Outcome:
     duplicate: Counter[str] = field(default_factory=Counter)
     missing: dict[str, int] = field(default_factory=dict)  # not in the table, though no error was raised
     bad: list[BadRow] = field(default_factory=list)
+    unknown: Mapping[str, int] = field(default_factory=dict)  # of unknown markets: stored as rejections
 
     def count(self, metrics: Metrics, sink: str, took_s: float) -> None:
         """Add a flush that is known to be committed to the metrics, and log what the server refused or lost."""
+        rejections = sum(self.unknown.values())
         for channel, count in self.stored.items():
-            metrics.stored.labels(sink, channel).inc(count)
+            own = max(0, count - rejections) if channel == _REJECTIONS else count
+            metrics.stored.labels(sink, channel).inc(own)
+        for channel, count in self.unknown.items():
+            metrics.rejected.labels(channel, UNKNOWN_MARKET).inc(count)
         for channel, count in self.duplicate.items():
             if count:
                 metrics.duplicate.labels(sink, channel).inc(count)
@@ -99,6 +105,7 @@ class Flush:
     direct_compress: bool = False
     copying: asyncio.Event | None = None
     stored_by_another: Mapping[str, int] = field(default_factory=dict)  # by channel, counted as duplicates
+    unknown: Mapping[str, int] = field(default_factory=dict)  # by channel, of unknown markets
     bad: list[BadRow] = field(default_factory=list)
     outcome: Outcome = field(default_factory=Outcome)
     marks_apart: bool = False
@@ -120,7 +127,7 @@ def prepare(
     """
     maker = RowMaker(names)
     maker.add(records)
-    return Flush(tuple(moves), marks or {}, maker.rows(), origin)
+    return Flush(tuple(moves), marks or {}, maker.rows(), origin, unknown=maker.unknown())
 
 
 async def write(database: Database, flush: Flush) -> None:
@@ -179,7 +186,7 @@ def _learn(flush: Flush, failure: _TableError) -> None:
 
 
 async def _attempt(database: Database, flush: Flush) -> None:
-    outcome = Outcome(bad=list(flush.bad), duplicate=Counter(flush.stored_by_another))
+    outcome = Outcome(bad=list(flush.bad), duplicate=Counter(flush.stored_by_another), unknown=flush.unknown)
     is_committing = False
     try:
         async with database.transaction():

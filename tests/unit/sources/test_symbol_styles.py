@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import get_args
 
 import pytest
@@ -12,7 +13,7 @@ from ingestd.journal.journal import Batch
 from ingestd.kafka import envelope
 from ingestd.kafka.messages import Message
 from ingestd.ops.metrics import Metrics
-from ingestd.records import FeedGap, Record
+from ingestd.records import FeedGap, Record, Rejected
 from ingestd.sinks.kafka.flush import Preparer
 from ingestd.sources.market_topics import MarketStore
 from ingestd.status import MarketInfo
@@ -115,3 +116,59 @@ def test_a_market_without_a_name_is_sent_as_a_rejection() -> None:
     assert set(by_topic) == {"p.market.trades", "p.market.rejected"}
     rejected = envelope.decode("rejected", by_topic["p.market.rejected"].value or b"")
     assert (rejected.symbol, getattr(rejected, "reason", "")) == ("NEW/USDT", "unknown_market")
+
+
+@pytest.mark.parametrize("sent", STYLES)
+def test_messages_of_before_the_style_was_changed_keep_their_symbols(sent: SymbolStyle) -> None:
+    """They have unified symbols and no header for them, and may still wait in the topic."""
+    items = store(sent, Names("unified")).read(messages("unified", RECORDS, LISTED))
+    assert sorted((item.content for item in items), key=str) == sorted(RECORDS, key=str)
+
+
+def bare(record: Record) -> Message:
+    """The message of a program that knows no headers."""
+    return Message(f"p.market.{envelope.topic_kind(record)}", 0, 1, b"k", envelope.encode(record))
+
+
+@pytest.mark.parametrize(
+    ("sent", "name", "symbol"),
+    [
+        ("unified", "BTCUSDT", "BTCUSDT"),  # nobody can tell
+        ("compact", "BTCUSDT.P", PERPETUAL),
+        ("compact", PERPETUAL, PERPETUAL),
+        ("compact", "B-T.C", None),
+        ("dash", "BTC-USDT", SPOT),
+        ("dash", "BTCUSDT", None),
+        ("venue", "BTCUSDT.P", PERPETUAL),
+        ("venue", "NEWUSDT", None),
+        ("venue", "NEW/USDT", "NEW/USDT"),
+    ],
+)
+def test_a_name_that_no_market_has_is_not_guessed(sent: SymbolStyle, name: str, symbol: str | None) -> None:
+    reader = store(sent, Names("unified", KnownMarkets(lambda: LISTED)))
+    (item,) = reader.read([bare(trade(1, symbol=name))])
+    assert item.rejected == (None if symbol is not None else "unknown_market")
+    if symbol is not None:
+        assert item.content == trade(1, symbol=symbol)
+    else:
+        assert isinstance(item.content, Rejected)
+        assert json.loads(item.content.record)["symbol"] == name
+
+
+@pytest.mark.parametrize(("style", "unit"), [("unified", "\\N"), ("compact", "unknown"), ("dash", "unknown")])
+def test_a_contract_that_does_not_say_what_it_counts_does_not_count_the_base_currency(
+    style: SymbolStyle, unit: str
+) -> None:
+    """In the unified style its symbol says that it is a contract (`ingestd_counted_base`), in others nothing does."""
+    cases = {
+        trade(1): "\\N",
+        trade(2, symbol=PERPETUAL): "\\N",
+        trade(3, exchange="okx"): "\\N",
+        trade(4, exchange="okx", symbol=PERPETUAL, unit="0.1 base"): "base",
+        trade(5, exchange="okx", symbol=PERPETUAL): unit,
+        trade(6, symbol="BTC/USD:BTC"): unit,
+    }
+    rows = prepare([], [*cases, trade(7, kind="block")], Names(style)).tables["trades"]
+    columns = [line.split("\t") for line in rows.payload.decode().splitlines()]
+    found = {line[3]: line[-1] for line in columns}
+    assert found == {**{record.trade_id: expected for record, expected in cases.items()}, "7": "\\N"}
