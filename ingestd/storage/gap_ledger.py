@@ -47,6 +47,12 @@ _CHOSEN = (
 _COLUMNS = "exchange, symbol, channel, started_at, ended_at, cause, status, recovered_rows, detail"
 
 
+_OF_EXCHANGE = "($1::text IS NULL OR exchange = $1)"
+_OF_OTHERS = "exchange <> ALL ($1::text[]) AND symbol = $2"
+_OF_NOBODY = ""  # an exchange of which nothing is known: its names are those of any spot venue
+_IS_MARKET = "stored.exchange = market.exchange AND stored.symbol = market.name"
+
+
 async def list_gaps(db: Database, choice: GapChoice, limit: int) -> list[GapRow]:
     """The newest of the chosen gaps, at most `limit`, newest first."""
     rows = await db.fetch(
@@ -75,10 +81,20 @@ async def has_data(db: Database, exchange: str | None, symbol: str | None) -> bo
 
     The table `symbols` does not tell: it is empty if data came without feeds.
     """
-    chosen = "($1::text IS NULL OR exchange = $1) AND ($2::text[] IS NULL OR symbol = ANY ($2))"
-    some = " OR ".join(f"EXISTS (SELECT FROM {table} WHERE {chosen})" for table in TABLE_OF.values())
-    names = None if symbol is None else list({name for _, name in await _stored(db, exchange, symbol)})
-    return bool(await db.fetchval(f"SELECT {some}", exchange, names))
+    if symbol is None:
+        some = " OR ".join(f"EXISTS (SELECT FROM {table} WHERE {_OF_EXCHANGE})" for table in TABLE_OF.values())
+        return bool(await db.fetchval(f"SELECT {some}", exchange))
+    # Each venue has its own name for the symbol, and gives that of another venue to another market.
+    markets = await _stored(db, exchange, symbol)
+    exchanges, names = [market[0] for market in markets], [market[1] for market in markets]
+    some = " OR ".join(f"EXISTS (SELECT FROM {table} AS stored WHERE {_IS_MARKET})" for table in TABLE_OF.values())
+    of_markets = f"FROM unnest($1::text[], $2::text[]) AS market (exchange, name) WHERE {some}"
+    if await db.fetchval(f"SELECT EXISTS (SELECT {of_markets})", exchanges, names):  # our own names
+        return True
+    if exchange is not None or not db.names.has(_OF_NOBODY, symbol):
+        return False
+    some = " OR ".join(f"EXISTS (SELECT FROM {table} WHERE {_OF_OTHERS})" for table in TABLE_OF.values())
+    return bool(await db.fetchval(f"SELECT {some}", exchanges, db.names.name(_OF_NOBODY, symbol)))
 
 
 async def _parameters(db: Database, choice: GapChoice) -> tuple[object, ...]:

@@ -15,6 +15,7 @@ from ingestd.config.values import SymbolStyle
 from ingestd.errors import MarketUnknown, SchemaError
 from ingestd.events.messages import Completed, Event, Executed, Submitted
 from ingestd.events.tables import store_events
+from ingestd.ops.metrics import Metrics
 from ingestd.records import Candle, FeedGap, Record
 from ingestd.status import MarketInfo
 from ingestd.storage import candle_rebuild, gap_filling, gap_ledger, rollups, symbol_style, symbols
@@ -107,17 +108,37 @@ async def test_a_market_without_a_name_is_put_aside_and_no_guess_is_stored(datab
     row = await db.fetchrow("SELECT table_name, reason, record->>'symbol' AS symbol FROM rejected_records")
     assert row is not None
     assert tuple(row.values()) == ("trades", "unknown_market", "NEW/USDT")
+    # received = stored + duplicate + rejected, by channel
+    metrics = Metrics()
+    flush.outcome.count(metrics, "timescale", 0.1)
+    assert {channel: count for channel, count in metrics.totals(metrics.stored).items() if count} == {"trades": 1}
+    assert metrics.totals(metrics.rejected) == {"trades": 1}
     await db.close()
 
 
 def test_a_market_whose_list_is_still_to_come_is_waited_for() -> None:
     lists: list[list[MarketInfo]] = [[]]
-    names = Names("venue", KnownMarkets(lambda: lists[0], has_feeds=True))
+    names = Names("venue", KnownMarkets(lambda: lists[0], awaited={"binance"}))
     with pytest.raises(MarketUnknown, match="name of BTC/USDT on binance is not known"):
         prepare([], [trade(1)], names)
     lists[0] = LISTED
     assert prepare([], [trade(1)], names).tables["trades"].payload.split(b"\t")[2] == b"BTCUSDT"
     assert "rejected_records" in prepare([], [trade(1, symbol="NEW/USDT")], names).tables
+
+
+async def test_a_name_that_another_venue_gives_another_market_is_no_data_of_this_one(db: Database) -> None:
+    """BTCUSDT is the perpetual of a venue that trades no spot."""
+    db.names = Names("compact")
+    await write(db, prepare([], [trade(1, exchange="binanceusdm", symbol=PERPETUAL)], db.names))
+    assert await db.fetchval("SELECT symbol FROM trades") == "BTCUSDT"
+    assert await gap_ledger.has_data(db, None, PERPETUAL)
+    assert await gap_ledger.has_data(db, "binanceusdm", PERPETUAL)
+    assert await gap_ledger.has_data(db, "binanceusdm", None)
+    assert await gap_ledger.has_data(db, None, None)
+    assert not await gap_ledger.has_data(db, None, SPOT)
+    assert not await gap_ledger.has_data(db, "binance", None)
+    await write(db, prepare([], [trade(2, exchange="one of nobody", symbol=SPOT)], db.names))
+    assert await gap_ledger.has_data(db, None, SPOT)
 
 
 async def test_another_style_than_the_recorded_one_is_refused(database: DatabaseForTest) -> None:
