@@ -122,8 +122,12 @@ $$;
 -- have the owner's rights, so the daemon would need none here: the writer's are for the programs of that system.
 DO $$
 DECLARE
+    -- Not for dashboards: with these one may act as somebody else.
+    secrets    name[] := ARRAY['password_hash', 'session_token', 'token_hash', 'key_hash', 'api_key_encrypted',
+                               'api_secret_encrypted'];
     schema     record;
     thing      record;
+    shown      text;
     aggregates oid[] := ARRAY[]::oid[];
 BEGIN
     IF to_regclass('public.ingestd_pack_migrations') IS NULL THEN
@@ -139,16 +143,21 @@ BEGIN
                           FROM public.ingestd_pack_migrations)
     LOOP
         FOR thing IN
-            SELECT pg_class.oid::regclass::text AS name, CASE WHEN pg_class.oid = ANY (aggregates) THEN 'MATERIALIZED VIEW'
+            SELECT pg_class.oid, pg_class.oid::regclass::text AS name, CASE WHEN pg_class.oid = ANY (aggregates) THEN 'MATERIALIZED VIEW'
                    WHEN relkind = 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind, true AS has_rows
             FROM pg_class WHERE relnamespace = schema.oid AND relkind IN ('r', 'p', 'v') AND relowner = schema.owner
             UNION ALL
-            SELECT oid::regprocedure::text, 'ROUTINE', false FROM pg_proc
+            SELECT oid, oid::regprocedure::text, 'ROUTINE', false FROM pg_proc
             WHERE pronamespace = schema.oid AND proowner = schema.owner
         LOOP
             EXECUTE format('ALTER %s %s OWNER TO ingestd_migrator', thing.kind, thing.name);
             IF thing.has_rows THEN
-                EXECUTE format('GRANT SELECT ON %s TO ingestd_reader', thing.name);
+                SELECT '(' || string_agg(quote_ident(attname), ', ' ORDER BY attnum) || ')' INTO shown
+                FROM pg_attribute WHERE attrelid = thing.oid AND attnum > 0 AND NOT attisdropped
+                 AND attname <> ALL (secrets)
+                HAVING EXISTS (SELECT FROM pg_attribute WHERE attrelid = thing.oid AND attname = ANY (secrets));
+                EXECUTE format('REVOKE ALL ON %s FROM ingestd_writer, ingestd_reader', thing.name);
+                EXECUTE format('GRANT SELECT %s ON %s TO ingestd_reader', shown, thing.name);
                 EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO ingestd_writer', thing.name);
             END IF;
         END LOOP;

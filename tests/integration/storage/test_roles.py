@@ -141,11 +141,19 @@ async def test_a_database_that_somebody_else_had_migrated(database: DatabaseForT
         assert await db.fetch("SELECT * FROM later") == []
 
 
-PACKS = ["kairos", "wolfinch", "fks", "ingestion"]
+PACKS = ["kairos", "wolfinch", "fks", "ingestion", "platform"]
+SECRETS = {  # and a column that may be read
+    "users": ("password_hash", "username"),
+    "user_sessions": ("session_token", "expires_at"),
+    "refresh_tokens": ("token_hash", "expires_at"),
+    "api_keys": ("key_hash", "permissions"),
+    "exchange_connections": ("api_secret_encrypted", "exchange_name"),
+}
 OF_PACKS = (
     "SELECT oid::regclass::text AS name, pg_get_userbyid(relowner) AS owner, relkind = 'r' AS is_table FROM pg_class"
     " WHERE relkind IN ('r', 'v') AND relnamespace IN"
-    " (SELECT oid FROM pg_namespace WHERE nspname IN ('kairos', 'analytics', 'fks', 'ingestion')) ORDER BY 1"
+    " (SELECT oid FROM pg_namespace WHERE nspname IN ('kairos', 'analytics', 'fks', 'ingestion', 'platform'))"
+    " ORDER BY 1"
 )
 
 
@@ -173,6 +181,7 @@ async def test_packs(empty_database: DatabaseForTest, tmp_path: Path, roles_firs
     theirs = found.pop("kairos.theirs", None)
     assert (theirs is None) == roles_first
     assert theirs is None or theirs["owner"] == "bystander"
+    assert {f"platform.{name}" for name in SECRETS} <= set(found)
     assert {"kairos.orders", "analytics.performance_metrics", "fks.ohlcv_data", "ingestion.trades"} <= set(found)
     assert {row["owner"] for row in found.values()} == {"ingestd_migrator"}
     await the_daemon_works(empty_database, Engine(empty_database.engine), tmp_path)
@@ -183,7 +192,10 @@ async def test_packs(empty_database: DatabaseForTest, tmp_path: Path, roles_firs
             await denied(db, sql)
     async with connected(empty_database, "reader") as db:
         for name, row in found.items():
-            await db.fetch(f"SELECT * FROM {name} LIMIT 1")
+            secret, shown = SECRETS.get(name.removeprefix("platform."), ("", "*"))
+            await db.fetch(f"SELECT {shown} FROM {name} LIMIT 1")
+            if secret:
+                await denied(db, f"SELECT {secret} FROM {name}")
             if row["is_table"]:
                 await denied(db, f"DELETE FROM {name}")
     async with connected(empty_database, "archiver") as db:
