@@ -55,7 +55,14 @@ class OrderCache(Protocol):
         """Forget known orders, because other daemons may have changed them since."""
 
 
-class LiveSink(Sink, OrderCache, Protocol):
+class IndicatorCache(Protocol):
+    """Shows the newest values of technical indicators."""
+
+    def indicator_update(self, exchange: str, symbol: str, name: str, value: str, time_us: int) -> None:
+        """Publish a value; `time_us` is when its candle opened."""
+
+
+class LiveSink(Sink, OrderCache, IndicatorCache, Protocol):
     """Publishes records before they are durable. MUST NOT delay callers: it drops and counts what it cannot send."""
 
     def put_all(self, records: Sequence[MarketRecord]) -> None:
@@ -125,6 +132,16 @@ def build_durable(name: str, parts: DurableParts) -> DurableSink:
 def build_live(parts: LiveParts) -> list[LiveSink]:
     """Build every live sink that this daemon runs."""
     return [kind.setup().build(parts) for kind in _running(parts.config).values() if kind.is_live]
+
+
+def show_indicators(caches: Sequence[IndicatorCache]) -> Callable[[str, str, str, str, int], None]:
+    """A function that publishes a value of an indicator in each of these caches."""
+
+    def show(exchange: str, symbol: str, name: str, value: str, time_us: int) -> None:
+        for cache in caches:
+            cache.indicator_update(exchange, symbol, name, value, time_us)
+
+    return show
 
 
 def _running(config: Config) -> dict[str, SinkKind]:

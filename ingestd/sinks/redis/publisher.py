@@ -84,6 +84,14 @@ class Publisher:
             self._drop(1, "orders_full")
         self._flush_soon()
 
+    def indicator_update(self, exchange: str, symbol: str, name: str, value: str, time_us: int) -> None:
+        """Write the hash `indicator:{exchange}:{symbol}:{name}` with the next flush, or when the server is back."""
+        try:
+            self._view.take_indicator(exchange, symbol, name, value, time_us, monotonic_s())
+        except MarketUnknown:
+            self._drop(1, UNKNOWN_MARKET)
+        self._flush_soon()
+
     def attach(self, links: Links) -> None:
         """Start to publish over these connections, beginning with the last known values."""
         self._links = links

@@ -68,6 +68,7 @@ class RedisLive:
         self._publisher = Publisher(self._view, config, metrics)
         self.put_all = self._publisher.put_all
         self.order_update = self._publisher.order_update
+        self.indicator_update = self._publisher.indicator_update
         self.forget_orders = self._view.forget_orders
         self._finish_asked = asyncio.Event()
         self._status = SinkStatus(self.name, problem="it has not reached Redis yet")

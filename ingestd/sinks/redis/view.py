@@ -15,6 +15,7 @@ from ingestd.clock import iso_text
 from ingestd.records import BookSnapshot, Candle, MarketRecord, Tick, Trade
 from ingestd.sinks.redis import payloads
 from ingestd.sinks.redis.candles import BUILT_INTERVAL, RecentCandles
+from ingestd.sinks.redis.indicators import RecentIndicators
 from ingestd.sinks.redis.orders import Order, Orders
 from ingestd.sinks.redis.resp import pack, publish, publish_head
 
@@ -122,11 +123,12 @@ class View:
         self._orders = Orders()
         self.take_order = self._orders.take
         self.forget_orders = self._orders.forget_written
+        self._indicators = RecentIndicators()
 
     @property
     def is_clean(self) -> bool:
         """Whether every change was sent to the server."""
-        return not self._dirty and self._orders.is_clean
+        return not self._dirty and self._orders.is_clean and self._indicators.is_clean
 
     def take(self, record: MarketRecord, now_s: float) -> Command | None:
         """Remember the record, and return the command that publishes it; None if its kind has no channel.
@@ -168,6 +170,9 @@ class View:
             for command in stream.commands(now_s):
                 commands.append(command)
                 room -= command.count
+        while room > 0 and (shown := self._indicators.pop(now_s)) is not None:
+            commands.append(hash_command(*shown))
+            room -= 2
         while room > 0 and (known := self._orders.pop(now_s, again=True)) is not None:
             commands.append(_order_command(*known, now_s))
             room -= 2
@@ -176,9 +181,15 @@ class View:
     def refill(self, now_s: float) -> None:
         """Mark every value that has not expired to be written again, because the server may have lost it."""
         self._orders.refill(now_s)
+        self._indicators.refill()
         for stream in self._streams.values():
             if stream.refill(now_s):
                 self._dirty[stream] = None
+
+    def take_indicator(self, exchange: str, symbol: str, name: str, value: str, time_us: int, now_s: float) -> None:
+        """Remember the newest value of an indicator. Raises MarketUnknown."""
+        key = f"indicator:{exchange}:{self._name_of(exchange, symbol)}:{name}"
+        self._indicators.take(key, (b"value", value.encode(), b"timestamp", iso_text(time_us).encode()), now_s)
 
     def _take_trade(self, trade: Trade, now_s: float) -> Command:
         stream = self._streams.get((trade.exchange, trade.symbol)) or self._stream(trade.exchange, trade.symbol)

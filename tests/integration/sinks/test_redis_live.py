@@ -37,6 +37,7 @@ async def test_every_key_and_channel_as_documented(make_server: Make) -> None:
             for record in (tick(1), trade(1), book(1), HOUR, tick(2, exchange="kraken", symbol="ETH/USD")):
                 rig.live.put_all([record])
             rig.live.order_update("12345", {"symbol": "BTCUSDT", "status": "FILLED", "quantity": "0.5"})
+            rig.live.indicator_update("binance", "BTC/USDT", "macd_12_26_9.signal@1h", "-0.5", NOW_US)
             heard = {}
             while "ingestd:heartbeat" not in heard:
                 if message := listener.get_message(timeout=0.01):
@@ -67,6 +68,7 @@ async def test_every_key_and_channel_as_documented(make_server: Make) -> None:
                 "bids": "[[64000.10,1.50],[64000.00,2]]", "asks": "[[64000.20,0.10]]", "timestamp": at, "valid": "true",
             }),
             "order:12345": (3600, {"symbol": "BTCUSDT", "status": "FILLED", "quantity": "0.5"}),
+            "indicator:binance:BTCUSDT:macd_12_26_9.signal@1h": (300, {"value": "-0.5", "timestamp": iso_text(NOW_US)}),
         }  # fmt: skip
         for key, (ttl_s, fields) in hashes.items():
             assert client.type(key) == "hash", key
