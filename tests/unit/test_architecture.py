@@ -52,6 +52,8 @@ SEAMS = {
     "prometheus_client": {"ingestd/ops/metrics.py"},
     "picows": {"ingestd/feeds/native/socket.py"},
     "redis": {"ingestd/sinks/redis/connecting.py"},
+    "talib": {"ingestd/indicators/compute.py"},
+    "numpy": {"ingestd/indicators/compute.py"},
     "matplotlib": {"ingestd/lab/bench/plot.py"},
     "cryptofeed": {"ingestd/lab/bench/peer_cryptofeed.py"},  # run by another interpreter, imported by nothing
     "aiokafka": {  # a batch, a fetch, reaching a broker, producing, a group's member, its errors

@@ -1,0 +1,1 @@
+"""Technical indicators: the pure parts."""
