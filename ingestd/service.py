@@ -22,13 +22,22 @@ from ingestd.config.models import Config, FeedConfig
 from ingestd.config.runnable import require_runnable
 from ingestd.feed_runner import FeedRunner, feed_maker
 from ingestd.feeds.base import Feed
+from ingestd.indicators.task import Indicators
 from ingestd.intake.intake import Intake
 from ingestd.intake.stream_state import Document, StreamState, document, have_chosen
 from ingestd.journal.journal import Cursor, Journal
 from ingestd.lifecycle import Deadline, Lifecycle, Shard
 from ingestd.ops.account import account
 from ingestd.ops.health import JournalHealth, Snapshot
-from ingestd.sinks.base import DurableParts, DurableSink, LiveParts, build_durable, build_live, durable_kinds
+from ingestd.sinks.base import (
+    DurableParts,
+    DurableSink,
+    LiveParts,
+    build_durable,
+    build_live,
+    durable_kinds,
+    show_indicators,
+)
 from ingestd.sources.reader import TopicReader, build_reader
 from ingestd.sources.trading_events import EventTopics
 from ingestd.standby.leadership import Leadership
@@ -74,10 +83,14 @@ class Service:
         self._leadership: Leadership | None = None
         self._upkeep: Upkeep | None = None
         self._backfill: Backfill | None = None
+        self._indicators: Indicators | None = None
         if config.database is not None and config.instance.role == "all":
             access = self._access = DatabaseAccess(config, self.markets)
             self._leadership = Leadership(access, self._instance, config.instance, self.metrics)
             self._upkeep = Upkeep(access, config, self.feeds.markets, self.metrics)
+            if config.indicators.rules:
+                show = show_indicators(self._live)
+                self._indicators = Indicators(config, access, shard.holds, self.metrics, show)
             if config.backfill.enabled:
                 self._backfill = Backfill(config, access, self.intake, window, self.metrics, shard.holds)
         self._sinks: list[DurableSink] = []
@@ -134,6 +147,8 @@ class Service:
     def _start_feeds(self) -> None:
         if self._backfill is not None:
             self.tasks.spawn("backfill", self._backfill.run())
+        if self._indicators is not None:
+            self.tasks.spawn("indicators", self._indicators.run())
         self.feeds.start(self.intake)
 
     async def _lead(self, leadership: Leadership) -> None:
@@ -179,7 +194,7 @@ class Service:
     async def _stop(self) -> None:
         deadline = self.life.begin_stop("closing the feeds")
         self.tasks.release(*self.tasks.names("feed-"))  # first, so that a feed waiting for its retry may end now
-        await self.tasks.cancel(["backfill"])
+        await self.tasks.cancel(["backfill", "indicators"])
         await self.feeds.close(deadline.limit_s * _CLOSE_FEEDS_SHARE)
         if self._leadership is not None:  # storing the remaining records needs no lease
             await self.tasks.cancel(["lease", "takeover-gaps"])
@@ -247,6 +262,8 @@ class Service:
         problems = self._upkeep.problems() if self._upkeep is not None else []
         if self._backfill is not None and self._backfill.problem is not None:
             problems.append(self._backfill.problem)
+        if self._indicators is not None and self._indicators.problem is not None:
+            problems.append(self._indicators.problem)
         return problems
 
     def counts(self) -> dict[str, Any]:

@@ -15,10 +15,11 @@ import structlog
 from ingestd.config.models import Config, DatabaseConfig, KafkaConfig
 from ingestd.config.runnable import require_runnable
 from ingestd.files import make_directory
-from ingestd.lifecycle import Lifecycle
+from ingestd.indicators.task import Indicators
+from ingestd.lifecycle import Lifecycle, Shard
 from ingestd.ops.account import account
 from ingestd.ops.health import Snapshot
-from ingestd.sinks.base import LiveParts, build_live
+from ingestd.sinks.base import LiveParts, build_live, show_indicators
 from ingestd.sources.market_topics import MarketStore
 from ingestd.sources.reader import build_reader
 from ingestd.sources.trading_events import EventTopics
@@ -45,8 +46,12 @@ class SinkService:
         known = KnownMarkets(from_table=kafka.symbol_style == "venue")
         self._access = DatabaseAccess(config, known)
         self._upkeep = Upkeep(self._access, config, list, self.metrics)
-        # Here they keep only the cache of orders; the daemon with the feeds publishes market data.
+        # Here they keep only orders and indicators; the daemon with the feeds publishes market data.
         self._live = build_live(LiveParts(config, config.instance.name, self.metrics, known, dict))
+        self._indicators: Indicators | None = None
+        if config.indicators.rules:
+            show = show_indicators(self._live)
+            self._indicators = Indicators(config, self._access, Shard().holds, self.metrics, show)
         market = self.market = MarketStore(
             kafka.topic_prefix,
             accepted_window(config),
@@ -83,6 +88,8 @@ class SinkService:
 
     def _start(self) -> None:
         self.tasks.spawn("upkeep", self._upkeep.run())
+        if self._indicators is not None:
+            self.tasks.spawn("indicators", self._indicators.run())
         self.tasks.spawn_each("live", self._live)
         self.tasks.spawn_each("source", self.readers)
         self.life.started(
@@ -95,6 +102,7 @@ class SinkService:
 
     async def _stop(self) -> None:
         deadline = self.life.begin_stop("storing what is held")
+        await self.tasks.cancel(["indicators"])
         if late := await self.tasks.wind_down(self.readers, deadline.left_s(_POST_DRAIN_RESERVE_S), "source-"):
             log.warning("sources_late", tasks=late, left="in Kafka, for the other members")
         await self.life.end(self._live, self._upkeep, deadline)
@@ -106,8 +114,12 @@ class SinkService:
             sinks=[sink.status() for sink in (*self.readers, *self._live)],
             sources=[reader.health(needed=True) for reader in self.readers],
             rejected=self.market.rejections.all(),
-            upkeep_problems=self._upkeep.problems(),
+            upkeep_problems=self._upkeep_problems(),
         )
+
+    def _upkeep_problems(self) -> list[str]:
+        problem = self._indicators.problem if self._indicators is not None else None
+        return [*self._upkeep.problems(), *([problem] if problem is not None else [])]
 
     def counts(self) -> dict[str, Any]:
         """The terms of the conservation law by channel; see `ops.account`."""

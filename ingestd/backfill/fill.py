@@ -16,7 +16,7 @@ from ingestd.feeds.past.id_runs import Window, merged
 from ingestd.feeds.past.trade_search import TradeSearch
 from ingestd.gaps.causes import CANDLE_AUDIT
 from ingestd.records import MarketRecord, Trade
-from ingestd.storage import gap_filling, rollups
+from ingestd.storage import gap_filling, indicator_rows, rollups
 from ingestd.storage.database import Database
 from ingestd.storage.gap_filling import Gap
 
@@ -106,8 +106,10 @@ class Filler:
         recovered, first, last = await gap_filling.recovered_trades(self._db, gap, before, after)
         if gap.cause == CANDLE_AUDIT:  # all trades may be stored, and only the candle be stale
             await rollups.refresh_window(self._db, gap.started_at, gap.ended_at)
+            await indicator_rows.mark(self._db, gap.exchange, gap.symbol, gap.started_at, gap.ended_at)
         if first is not None and last is not None:
             await rollups.refresh_window(self._db, first, last + _AFTER)
+            await indicator_rows.mark(self._db, gap.exchange, gap.symbol, first, last)
         if failure is not None:
             verdict = f"unfillable: {failure}"
             return Filled(recovered, verdict, [window], may_come=isinstance(failure, Behind))

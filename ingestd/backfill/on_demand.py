@@ -30,7 +30,7 @@ from ingestd.feeds.past.id_runs import Window, merged
 from ingestd.feeds.past.trade_search import Request, TradeSearch
 from ingestd.records import MarketRecord, Record, Trade
 from ingestd.retry import Backoff
-from ingestd.storage import gap_filling, rollups
+from ingestd.storage import gap_filling, indicator_rows, rollups
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
 from ingestd.storage.migrate import check_schema
@@ -176,7 +176,9 @@ class _Work:
         self._say_what_was_lost()
         if wanted.channel == "trades" and self._touched is not None:
             first_us, last_us = self._touched
-            await rollups.refresh_window(self._db, to_datetime(first_us), to_datetime(last_us + 1))
+            first, last = to_datetime(first_us), to_datetime(last_us + 1)
+            await rollups.refresh_window(self._db, first, last)
+            await indicator_rows.mark(self._db, wanted.exchange, wanted.symbol, first, last)
         if report.is_proved:
             await self._store([], wanted.span_us)
             self._progress(1.0, report)

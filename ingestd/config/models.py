@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import Field, StringConstraints, create_model, model_validator
 
 from ingestd.channels import ROWS, Channel
+from ingestd.config.indicators import IndicatorsConfig
 from ingestd.config.packs import PacksConfig
 from ingestd.config.secrets import hide
 from ingestd.config.section import MayHoldSecret, Section
@@ -110,9 +111,13 @@ _retention = _options({f"{row.table}_days": (Days, row.days.kept) for row in ROW
 class ChunksConfig(_chunks):  # type: ignore[misc, valid-type]  # as above
     """Chunk interval of each hypertable, in days (TimescaleDB only)."""
 
+    indicators_cache_days: Annotated[int, Field(ge=1)] = 7
+
 
 class CompressionConfig(_compression):  # type: ignore[misc, valid-type]  # as above
     """Age in days at which a chunk becomes columnar (TimescaleDB Community only); 0: never."""
+
+    indicators_cache_after_days: Days = 7
 
 
 class RetentionConfig(_retention):  # type: ignore[misc, valid-type]  # as above
@@ -229,6 +234,7 @@ class Config(_WithSinks):
     backfill: BackfillConfig = BackfillConfig()
     packs: PacksConfig = PacksConfig()
     events: EventsConfig = EventsConfig()
+    indicators: IndicatorsConfig = IndicatorsConfig()
     feeds: list[FeedConfig] = []
 
     def section(self, options: type[SectionT]) -> SectionT:

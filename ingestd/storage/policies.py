@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from ingestd.channels import ROWS
 from ingestd.config.models import Config, RetentionConfig
-from ingestd.storage.candles import AGGREGATES, FOR_EVER, interval_days, require_room
+from ingestd.storage.candles import AGGREGATES, FOR_EVER, LEVELS, interval_days, require_room
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
 from ingestd.storage.session_settings import SCHEMA
 
-HYPERTABLES = tuple(row.table for row in ROWS)
+INDICATORS = "indicators_cache"
+HYPERTABLES = (*(row.table for row in ROWS), INDICATORS)
 
 _NEVER = "never"
 
@@ -79,10 +80,13 @@ def differences(present: Present, engine: Engine, config: Config) -> Iterator[Ch
 
 
 def kept_days(table: str, retention: RetentionConfig) -> int:
-    """How long chunks of the table are kept: those of ohlcv_data, as long as the longest-kept timeframe."""
-    if table != "ohlcv_data":
-        return int(getattr(retention, f"{table}_days"))
-    kept = (retention.ohlcv_data_minutes_days, retention.ohlcv_data_hours_days, retention.ohlcv_data_days_days)
+    """How long chunks of the table are kept: with rows of several timeframes, as long as the longest-kept of them."""
+    if table == INDICATORS:
+        kept = tuple(getattr(retention, level.retention_keys[1]) for level in LEVELS)
+    elif table == "ohlcv_data":
+        kept = (retention.ohlcv_data_minutes_days, retention.ohlcv_data_hours_days, retention.ohlcv_data_days_days)
+    else:
+        kept = (int(getattr(retention, f"{table}_days")),)
     return FOR_EVER if FOR_EVER in kept else max(kept)
 
 

@@ -12,11 +12,12 @@ from ingestd.config.models import Config, RetentionConfig
 from ingestd.storage.candles import FOR_EVER, LEVELS, TICK_HOURS
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
-from ingestd.storage.policies import HYPERTABLES, kept_days
+from ingestd.storage.policies import HYPERTABLES, INDICATORS, kept_days
 from ingestd.storage.rights import owns
 from ingestd.validation import TimeWindow, time_window
 
 _ROWS_PER_DELETE = 20_000
+_MARKS_DAYS = 7
 _ALL = "true"
 _SLICE = timedelta(days=1)
 
@@ -34,8 +35,8 @@ class Expiry:
 async def purge(db: Database, engine: Engine, config: Config) -> dict[str, int]:
     """Delete everything past its retention, in short transactions. Returns the rows deleted by table.
 
-    Where TimescaleDB's policies drop whole chunks, this deletes only from the other tables and from `ohlcv_data`,
-    whose retention depends on the timeframe. Dropped chunks count no rows.
+    Where TimescaleDB's policies drop whole chunks, this deletes only from the other tables and from `ohlcv_data` and
+    `indicators_cache`, whose retention depends on the timeframe. Dropped chunks count no rows.
     """
     deleted: Counter[str] = Counter()
     now = datetime.now(UTC)
@@ -52,13 +53,17 @@ def _expiries(engine: Engine, retention: RetentionConfig) -> Iterator[Expiry]:
     yield Expiry("ohlcv_data", "time", retention.ohlcv_data_minutes_days, "timeframe ~ '^[0-9]+m$'")
     yield Expiry("ohlcv_data", "time", retention.ohlcv_data_hours_days, "timeframe ~ '^[0-9]+h$'")
     yield Expiry("ohlcv_data", "time", retention.ohlcv_data_days_days, "timeframe !~ '^[0-9]+[mh]$'")
+    for level in LEVELS:  # as long as the candles that they were computed from
+        timeframe = level.relation.removeprefix("candles_")
+        yield Expiry(INDICATORS, "time", getattr(retention, level.retention_keys[1]), f"timeframe = '{timeframe}'")
+    yield Expiry("indicator_marks", "marked_at", _MARKS_DAYS)
     if engine.has_continuous_aggregates:
         return
     for level in (*LEVELS, TICK_HOURS):
         yield Expiry(level.relation, "bucket_start", getattr(retention, level.retention_keys[1]))
     yield Expiry("ohlcv_1h_minutes", "bucket_start", retention.market_ticks_days)
     for table in HYPERTABLES:
-        if table != "ohlcv_data":
+        if table not in ("ohlcv_data", INDICATORS):
             yield Expiry(table, "time", getattr(retention, f"{table}_days"))
 
 

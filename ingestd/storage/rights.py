@@ -21,6 +21,8 @@ _ALWAYS: Mapping[str, str] = {
     "feed_gaps": _CHANGE,
     "rejected_records": "SELECT, INSERT, DELETE",
     "candle_audit": _ALL,
+    "indicators_cache": _ALL,
+    "indicator_marks": "SELECT, INSERT, DELETE",
     "venue_pauses": _CHANGE,
     "ingest_positions": _ALL,
     "ingest_leases": _ALL,

@@ -32,7 +32,7 @@ log = structlog.get_logger()
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS ingestd_renamed (part text PRIMARY KEY, done_at timestamptz NOT NULL DEFAULT now())"
 )
-_PLAIN = ("feed_gaps", "candle_audit")
+_PLAIN = ("feed_gaps", "candle_audit", "indicators_cache", "indicator_marks")
 _OF_EVENTS = ("orders", "executions", "completed_trades", "audit.trade_logs")
 _COLUMN_OF = {"unified": "symbol", "compact": "compact", "dash": "dash", "venue": "venue_name"}
 _OF_THE_DAEMON = (
@@ -316,7 +316,7 @@ async def _pause_jobs(db: Database, engine: Engine) -> None:
     if engine is not Engine.TIMESCALEDB:
         return
     ours = "FROM timescaledb_information.jobs WHERE scheduled AND hypertable_schema = $1 AND hypertable_name = ANY ($2)"
-    names = [*TABLE_OF.values(), *(level.relation for level in AGGREGATES)]
+    names = [*TABLE_OF.values(), *_PLAIN, *(level.relation for level in AGGREGATES)]
     await db.execute(
         f"INSERT INTO ingestd_renamed (part) SELECT 'job ' || job_id {ours} ON CONFLICT DO NOTHING", SCHEMA, names
     )

@@ -61,6 +61,8 @@ BEGIN
                      ('public', 'feed_gaps', 'INSERT, UPDATE'),
                      ('public', 'rejected_records', 'INSERT, DELETE'),
                      ('public', 'candle_audit', 'INSERT, UPDATE, DELETE'),
+                     ('public', 'indicators_cache', 'INSERT, UPDATE, DELETE'),
+                     ('public', 'indicator_marks', 'INSERT, DELETE'),
                      ('public', 'venue_pauses', 'INSERT, UPDATE'),
                      ('public', 'ingest_positions', 'INSERT, UPDATE, DELETE'),
                      ('public', 'ingest_leases', 'INSERT, UPDATE, DELETE'),

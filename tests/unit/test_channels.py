@@ -47,7 +47,7 @@ def test_what_is_past_and_served_by_nobody() -> None:
 
 def test_each_channel_has_a_topic_an_option_and_a_hypertable() -> None:
     assert set(envelope.topics("w").values()) == {*CHANNELS, *KINDS}
-    assert set(HYPERTABLES) == set(TABLE_OF.values())
+    assert set(HYPERTABLES) == {*TABLE_OF.values(), "indicators_cache"}
     assert channel_of(FeedGap("x", "y", 0, 0, "trades", None, "c")) == "gaps"
     assert channel_of(Rejected("x", "y", 0, 0, "trades", "price", "{}")) == "rejections"
 
@@ -63,4 +63,5 @@ def test_how_long_each_table_is_kept_unless_the_configuration_says_otherwise() -
         "ohlcv_data": 3650,
         "liquidations": 365,
         "mark_prices": 30,
+        "indicators_cache": 3650,
     }

@@ -16,7 +16,7 @@ from ingestd.errors import DatabaseError, SchemaError, Superseded
 from ingestd.records import Candle, FeedGap, Funding, Liquidation, MarkPrice, OpenInterest, Record
 from ingestd.status import MarketInfo
 from ingestd.storage import engine as engines
-from ingestd.storage import rollups, symbol_style, symbols
+from ingestd.storage import indicator_rows, rollups, symbol_style, symbols
 from ingestd.storage.database import Database
 from ingestd.storage.migrate import check_schema, migrate, plan
 from ingestd.storage.writer import positions
@@ -39,6 +39,7 @@ LISTED = [
 TABLES = (
     *("market_ticks", "trades", "order_book", "ohlcv_data", "oi_snapshots", "funding", "liquidations", "mark_prices"),
     *("feed_gaps", "candle_audit", "candles_1m", "candles_1h", "candles_1d", '"candles_1M"', "ohlcv_1h"),
+    *("indicators_cache", "indicator_marks"),
 )
 
 
@@ -72,6 +73,9 @@ async def fill(db: Database) -> None:
         await write(db, prepare([], records_of(symbol), db.names))
         candle = Candle("binance", symbol, T0_US, T0_US, "1m", "1", "2", "1", "2", "5", None, None, None, None)
         await audit.record(db, audit.Disagreement(candle, None, "missing"))
+        values = [indicator_rows.Value(T0 + timedelta(days=day), "sma_5@1h", None, 5, 1) for day in (0, 8)]
+        await indicator_rows.store(db, "binance", symbol, "1h", values)
+        await indicator_rows.mark(db, "binance", symbol, T0, T0)
     engine = await engines.detect(db)
     await rollups.refresh(db, engine)
     if engine.has_continuous_aggregates:
@@ -82,7 +86,7 @@ async def fill(db: Database) -> None:
             "ALTER MATERIALIZED VIEW candles_1h SET (timescaledb.enable_columnstore,"
             " timescaledb.segmentby = 'exchange, symbol')"
         )
-        for table in (*TABLES[:8], "candles_1h"):
+        for table in (*TABLES[:8], "candles_1h", "indicators_cache"):
             await db.fetch(
                 f"SELECT compress_chunk(chunk) FROM show_chunks('{table}', older_than => INTERVAL '5 days') AS chunk"
             )

@@ -1,0 +1,2 @@
+DROP TABLE indicator_marks;
+DROP TABLE indicators_cache;

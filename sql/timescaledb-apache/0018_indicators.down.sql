@@ -1,0 +1,1 @@
+-- Dropping the table drops its chunks.
