@@ -19,6 +19,7 @@ from ingestd.storage.database import Database
 from ingestd.storage.writer.rows import RowMaker
 from ingestd.storage.writer.tables import TABLES
 from ingestd.storage.writer.writer import DIRECT_COMPRESS
+from ingestd.venues.market_names import Names
 from tests.support.postgres import DatabaseForTest, has_timescaledb, running_server, temporary_database
 from tests.support.records import tick, trade
 
@@ -31,7 +32,7 @@ def portions(records: Sequence[Record]) -> list[bytes]:
     """The COPY text of each transaction."""
     payloads = []
     for start in range(0, len(records), TRANSACTION_ROWS):
-        maker = RowMaker()
+        maker = RowMaker(Names())
         maker.add(records[start : start + TRANSACTION_ROWS])
         payloads += [rows.payload for rows in maker.rows().values()]
     return payloads
