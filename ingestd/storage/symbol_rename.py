@@ -34,6 +34,7 @@ _TABLE = (
 )
 _PLAIN = ("feed_gaps", "candle_audit", "indicators_cache", "indicator_marks")
 _OF_EVENTS = ("orders", "executions", "completed_trades", "audit.trade_logs")
+_OF_PACKS = ("fks.hourly_exchange_ohlcv",)  # aggregates, of which only the last days would be made again
 _COLUMN_OF = {"unified": "symbol", "compact": "compact", "dash": "dash", "venue": "venue_name"}
 _OF_THE_DAEMON = (
     "ohlcv_1h",
@@ -132,6 +133,7 @@ async def plan(db: Database, engine: Engine) -> list[str]:
         f"-- rename symbols {way}from the style '{work.old.style}' to '{work.new.style}', each part in a transaction: "
         f"{len(parts)} tables and chunks, {compressed} of them compressed",
         *(f"--   {part.name}" for part in parts),
+        *(f"--   {table}, of known markets" for table in _OF_EVENTS),
     ]
 
 
@@ -202,7 +204,9 @@ async def _parts(db: Database, engine: Engine) -> list[_Part]:
     """All tables that hold symbols, and of hypertables each chunk, oldest first."""
     candles = [level.relation for level in (AGGREGATES if engine.has_continuous_aggregates else LEVELS)]
     if engine.has_continuous_aggregates:
-        tables = {await relation_traits.materialised(db, f'"{name}"'): False for name in candles}
+        names = [*(f'public."{name}"' for name in candles), *_OF_PACKS]
+        there = await db.fetch("SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NOT NULL", names)
+        tables = {await relation_traits.materialised(db, row["name"]): False for row in there}
     else:
         tables = {f'public."{name}"': False for name in (*candles, *_OF_THE_DAEMON)}
     tables |= {f"public.{name}": name == "trades" for name in (*TABLE_OF.values(), *_PLAIN)}

@@ -11,6 +11,7 @@ import pytest
 from ingestd import failpoints
 from ingestd.backfill import audit
 from ingestd.clock import from_datetime
+from ingestd.config.models import Config
 from ingestd.config.values import SymbolStyle
 from ingestd.errors import DatabaseError, SchemaError, Superseded
 from ingestd.records import Candle, FeedGap, Funding, Liquidation, MarkPrice, OpenInterest, Record
@@ -26,7 +27,7 @@ from tests.integration.storage.test_roles import connected as connected_as
 from tests.integration.storage.test_roles import make_roles
 from tests.integration.storage.test_symbol_styles import compressed_chunks, config_of, paused_jobs
 from tests.support.pgbouncer import pooled
-from tests.support.postgres import DatabaseForTest, Server, running_server, temporary_database
+from tests.support.postgres import DatabaseForTest, Server, default_config, running_server, temporary_database
 from tests.support.records import book, tick, trade
 
 T0 = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(days=10)
@@ -296,3 +297,42 @@ async def test_nothing_is_stored_before_the_style_is_recorded(db: Database) -> N
     await migrate(db, config_of("compact"))
     assert await symbol_style.read(db) == {"symbol_style": "compact"}
     await check_schema(db)
+
+
+async def test_the_hours_of_a_pack_that_are_not_made_again_are_renamed(db: Database) -> None:
+    """Its policy refreshes three days; the minutes that made older hours may be gone."""
+
+    def config(style: str) -> Config:
+        of_database = {"dsn": "postgresql://x/y", "symbol_style": style, "packs": ["fks"]}
+        feeds = [{"exchange": "binance", "symbols": ["BTC/USDT"]}]
+        return default_config(database=of_database, packs={"fks": {"exchange": "binance"}}, feeds=feeds)
+
+    await migrate(db, config("unified"))
+    times = [T0_US, T0_US + 9 * 86_400_000_000]
+    candles = [Candle("binance", SPOT, at, at, "1m", "1", "2", "1", "2", "5", None, None, None, None) for at in times]
+    await write(db, prepare([], candles, db.names))
+    if (await engines.detect(db)).has_continuous_aggregates:
+        await db.execute("CALL refresh_continuous_aggregate('fks.hourly_exchange_ohlcv', NULL, NULL)")
+    hours = "SELECT hour, symbol FROM fks.hourly_exchange_ohlcv ORDER BY hour"
+    before = await db.fetch(hours)
+    assert [row["symbol"] for row in before] == [SPOT, SPOT]
+    db.names = Names("compact")
+    await migrate(db, config("compact"), rename_symbols=True)
+    assert [tuple(row.values()) for row in await db.fetch(hours)] == [(row["hour"], "BTCUSDT") for row in before]
+    assert not await paused_jobs(db, await engines.detect(db))
+
+
+async def test_no_table_with_symbols_is_forgotten(postgres_database: DatabaseForTest) -> None:
+    db = await postgres_database.connect(names=Names("dash"))
+    told = await plan(db, config_of("dash"), rename_symbols=True)
+    renamed = {
+        line.removeprefix("--   ").split(",")[0].removeprefix("public.").replace('"', "") for line in told.splitlines()
+    }
+    rows = await db.fetch(
+        "SELECT CASE table_schema WHEN 'public' THEN '' ELSE table_schema || '.' END || table_name AS name"
+        " FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name)"
+        " WHERE column_name = 'symbol' AND table_type = 'BASE TABLE' AND table_name <> 'symbols'"
+    )
+    assert len(rows) > 20
+    assert {row["name"] for row in rows} <= renamed
+    await db.close()
