@@ -1,1 +1,2 @@
-DROP TABLE fks.sync_status, fks.positions, fks.indicators_cache, fks.balance_history, fks.trades, fks.accounts;
+DROP VIEW fks.indicators_cache;
+DROP TABLE fks.sync_status, fks.positions, fks.balance_history, fks.trades, fks.accounts;

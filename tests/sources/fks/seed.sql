@@ -37,3 +37,8 @@ FROM (VALUES (1, INTERVAL '08:00', 1, 'BTCUSDT', 'BUY', 0.5, 63000, 1.50, NULL),
     AS trades (id, at, account_id, symbol, trade_type, quantity, price, fee, realized_pnl);
 INSERT INTO fks.balance_history (time, account_id, balance, equity, daily_pnl, cumulative_pnl)
 VALUES (date_trunc('day', now(), 'UTC') - INTERVAL '2 days', 1, 10000, 10169.55, 169.55, 169.55);
+
+INSERT INTO public.indicators_cache (time, exchange, symbol, timeframe, indicator_name, value, created_at)
+SELECT date_trunc('day', now(), 'UTC') - INTERVAL '2 days' + INTERVAL '10 hours', exchange, 'BTCUSDT', '1h', 'sma_20@1h',
+       value, TIMESTAMPTZ '2024-01-01 00:00:00+00'
+FROM (VALUES ('binance', 64000.25), ('kraken', 70000)) AS indicators (exchange, value);

@@ -2,4 +2,3 @@
 -- here is deleted by itself.
 SELECT create_hypertable('fks.trades', by_range('time', INTERVAL '7 days'), create_default_indexes => false);
 SELECT create_hypertable('fks.balance_history', by_range('time', INTERVAL '30 days'), create_default_indexes => false);
-SELECT create_hypertable('fks.indicators_cache', by_range('time', INTERVAL '7 days'), create_default_indexes => false);
