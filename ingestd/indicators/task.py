@@ -35,6 +35,7 @@ Step: TypeAlias = Callable[[Database], Awaitable[bool]]
 _TURN_S = 1.0
 _CHECKED_CANDLES = 60  # of each series, for late trades, each time that it is looked at
 _MARKETS_EVERY_S = 300.0
+_NO_MARKETS_S = 10.0  # before the first trades are stored
 _MARKS_EVERY_S = 30.0
 _SHOWN_EVERY_S = 120.0  # well within the five minutes that a key lives
 _REPAIR_S = 5.0  # a turn's share for what a backfill changed
@@ -110,6 +111,8 @@ class Indicators:
             return False
         active = await indicator_rows.active_markets(database)
         self._markets = [market for market in active if self._holds(*market)]
+        if not self._markets:
+            self._due_s["markets"] = monotonic_s() + _NO_MARKETS_S
         kept = set(self._markets)
         self._known = {series: known for series, known in self._known.items() if series[:2] in kept}
         self._latest = {key: shown for key, shown in self._latest.items() if key[:2] in kept}

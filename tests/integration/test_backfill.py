@@ -123,6 +123,13 @@ async def test_a_cut_connection_is_filled_digit_for_digit(
         assert sum(row["recovered_rows"] for row in await gaps(db)) == venue.ledger.withheld_trades
         assert all("complete: the venue's ids are consecutive" in row["detail"] for row in settled)
         await assert_candles(db, happened)
+        unmarked = (
+            "SELECT id FROM feed_gaps gap WHERE recovered_rows > 0 AND NOT EXISTS (SELECT FROM indicator_marks mark"
+        )
+        unmarked += (
+            " WHERE mark.symbol = gap.symbol AND mark.started_at < gap.ended_at AND mark.ended_at > gap.started_at)"
+        )
+        assert await db.fetch(unmarked) == [], "indicators would not be computed again"
 
 
 async def test_killed_and_started_again_the_hole_is_filled(database: DatabaseForTest, tmp_path: Path) -> None:

@@ -86,6 +86,12 @@ async def test_a_range_is_fetched_once_and_is_the_venues_own(
             async with connected(other) as db:
                 assert await stored_trades(db) == happened
                 await assert_candles(db, happened)
+                marked = await db.fetchrow(
+                    "SELECT min(started_at) = (SELECT min(time) FROM trades) AS first,"
+                    " max(ended_at) > (SELECT max(time) FROM trades) AS last FROM indicator_marks"
+                )
+                assert marked is not None
+                assert (marked["first"], marked["last"]) == (True, True), "indicators would not be computed again"
 
 
 async def test_killed_in_the_middle_it_goes_on_where_it_was(postgres_server: Server, tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+"""The real process with indicators: from stored trades and live ones to rows and to Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
+from ingestd.lab.sim.synthetic.venue import synthetic_venue
+from ingestd.storage import engine as engines
+from ingestd.storage import rollups
+from tests.support.daemon import running, write_config
+from tests.support.postgres import DatabaseForTest
+from tests.support.redis_servers import reader
+
+Make = Callable[..., EmbeddedValkey]
+
+
+async def test_values_reach_the_database_and_redis(
+    postgres_database: DatabaseForTest, make_server: Make, tmp_path: Path
+) -> None:
+    server, db = make_server(), await postgres_database.connect()
+    async with synthetic_venue(symbols=1, rate=200.0) as venue:
+        [symbol] = [symbol for symbol in venue.symbols if ":" not in symbol]
+        now = datetime.now(UTC).replace(second=30, microsecond=0)
+        await db.execute(
+            "INSERT INTO trades (time, exchange, symbol, trade_id, seq, side, price, quantity, received_at)"
+            " SELECT time, 'binance', $2, time::text, 1, 'buy', 7, 1, now() FROM unnest($1::timestamptz[]) AS time",
+            [now - timedelta(minutes=minute) for minute in range(2, 12)],
+            symbol,
+        )
+        await rollups.refresh(db, await engines.detect(db))
+        feed = {"exchange": "binance", "symbols": [symbol], "channels": ["trades"], "url_map": venue.url_map}
+        rule = {"names": ["sma_5"], "timeframes": ["1m"], "symbols": ["*/USDT"]}
+        config_file = write_config(
+            tmp_path,
+            {
+                "database": {"dsn": postgres_database.dsn},
+                "redis": {"url": server.url, "symbol_style": "unified"},
+                "indicators": {"rules": [rule]},
+                "feeds": [feed],
+            },
+        )
+        key = f"indicator:binance:{symbol}:sma_5@1m"
+        with reader(server.url) as client:
+            async with running(config_file) as daemon, asyncio.timeout(60):
+                while not client.exists(key):
+                    await asyncio.sleep(0.05)
+                value, opened_at = client.hmget(key, "value", "timestamp")
+                assert 280 <= client.ttl(key) <= 300
+                assert await daemon.stop() == 0
+    rows = await db.fetch("SELECT value::float8 AS value FROM indicators_cache WHERE symbol = $1 ORDER BY time", symbol)
+    assert [row["value"] for row in rows][:10] == [None] * 4 + [7] * 6
+    shown = "SELECT value::float8 FROM indicators_cache WHERE symbol = $1 AND time = $2"
+    assert float(value) == await db.fetchval(shown, symbol, datetime.fromisoformat(opened_at))
+    await db.close()
