@@ -287,7 +287,10 @@ async def _rename_part(db: Database, part: _Part, work: _Conversion, lock_timeou
     except DatabaseError as error:
         if error.sqlstate == _GONE and await db.fetchval("SELECT to_regclass($1::text)::text", part.name) is None:
             return None  # retention has dropped the chunk
-        raise
+        raise SchemaError(
+            f"{db.target}: the renaming stopped at {part.name}: {error} [{error.sqlstate}]; what is done is kept, and "
+            "the same command goes on from there, or goes back with the old style"
+        ) from error
 
 
 async def _update(db: Database, part: _Part, changed: Sequence[tuple[str, str, str]], *, with_unit: bool) -> int:

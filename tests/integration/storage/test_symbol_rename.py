@@ -336,3 +336,22 @@ async def test_no_table_with_symbols_is_forgotten(postgres_database: DatabaseFor
     assert len(rows) > 20
     assert {row["name"] for row in rows} <= renamed
     await db.close()
+
+
+async def test_a_part_that_somebody_holds_stops_the_conversion_and_the_same_command_goes_on(
+    database: DatabaseForTest,
+) -> None:
+    db, reader = [await database.connect(application_name="test") for _ in "12"]
+    await fill(db)
+    before = await stored(db)
+    db.names = Names("dash")
+    async with reader.transaction():
+        await reader.script("LOCK TABLE feed_gaps IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(
+            SchemaError, match=r"stopped at public\.feed_gaps: .*lock timeout.*the same command goes on"
+        ):
+            await migrate(db, config_of("dash"), rename_symbols=True, lock_timeout_s=0.5)
+    await migrate(db, config_of("dash"), rename_symbols=True)
+    assert await stored(db) == named(before, db.names)
+    for connection in (db, reader):
+        await connection.close()
