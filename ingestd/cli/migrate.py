@@ -14,6 +14,7 @@ from ingestd.cli.say import say
 from ingestd.cli.signals import run_to_its_end
 from ingestd.config.models import Config
 from ingestd.config.packs import PACKS
+from ingestd.storage import deletions
 from ingestd.storage import migrate as migrations
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
@@ -38,17 +39,26 @@ _ENGINES = click.Choice(["auto", "timescaledb", "postgres"])
     is_flag=True,
     help="Convert stored symbols to database.symbol_style; stop every daemon before.",
 )
+@click.option("--yes", is_flag=True, help="Do not ask before stored rows are older than their retention and deleted.")
 @click.pass_context
 def migrate(
-    context: click.Context, config_file: Path | None, dsn: str | None, dry_run: bool, engine: str, rename_symbols: bool
+    context: click.Context,
+    config_file: Path | None,
+    dsn: str | None,
+    dry_run: bool,
+    engine: str,
+    rename_symbols: bool,
+    yes: bool,
 ) -> None:
     """Migrate the database to this version's schema and apply the configured policies.
+
+    Asks before it applies a retention by which stored rows would be deleted, and says how many.
 
     Without a configuration file, the policies of a database that was set up before stay as they are.
     """
     context.obj = address = Address(config_file, dsn)
     if context.invoked_subcommand is not None:
-        if dry_run or rename_symbols or engine != "auto":
+        if dry_run or rename_symbols or yes or engine != "auto":
             raise click.UsageError(f"{context.invoked_subcommand} takes none of these options")
         return
     config, keep = address.config(), address.needs_no_file
@@ -60,6 +70,9 @@ def migrate(
         )
         say(planned or "-- nothing to do")
         return
+    if not yes and not keep and (doomed := _with_database(config, lambda db: deletions.find(db, config))):
+        say("By the configured retention these would be deleted:\n  " + "\n  ".join(map(str, doomed)))
+        click.confirm("Delete them? (--yes does not ask; raise [retention] to keep them)", abort=True)
     done = _with_database(
         config,
         lambda db: migrations.migrate(db, config, engine=choice, rename_symbols=rename_symbols, keep_policies=keep),

@@ -58,6 +58,19 @@ async def changes(db: Database, engine: Engine, config: Config) -> list[Change]:
     return list(differences(await read(db), engine, config))
 
 
+async def shortened(db: Database, config: Config) -> list[tuple[str, int]]:
+    """The relations for which the server would get a policy that drops chunks, or another one, and after how many days.
+
+    For TimescaleDB's Community edition.
+    """
+    present = await read(db)
+    return [
+        (relation, days)
+        for relation, days in _kept_days(config.retention)
+        if days != FOR_EVER and present.retention.get(relation) != interval_days(days)
+    ]
+
+
 def differences(present: Present, engine: Engine, config: Config) -> Iterator[Change]:
     """The differences between the present policies and the configuration, for a server with hypertables."""
     yield from _chunk_changes(present, config)

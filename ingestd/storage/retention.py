@@ -40,13 +40,14 @@ async def purge(db: Database, engine: Engine, config: Config) -> dict[str, int]:
     """
     deleted: Counter[str] = Counter()
     now = datetime.now(UTC)
-    for expiry in _expiries(engine, config.retention):
+    for expiry in expiries(engine, config.retention):
         if expiry.days != FOR_EVER:
             deleted[expiry.table] += await _delete(db, engine, expiry, now - timedelta(days=expiry.days))
     return dict(+deleted)
 
 
-def _expiries(engine: Engine, retention: RetentionConfig) -> Iterator[Expiry]:
+def expiries(engine: Engine, retention: RetentionConfig) -> Iterator[Expiry]:
+    """What the daemon deletes on this engine, and after how many days."""
     yield Expiry("rejected_records", "at", retention.rejected_records_days)
     yield Expiry("candle_audit", "checked_at", retention.rejected_records_days)
     # Months are written 1M, minutes 1m: the pattern must not fold case.
