@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias
 
 import structlog
 
+import ingestd
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config.models import Config
 from ingestd.errors import ConfigError, IngestdError, Problem
@@ -20,6 +21,7 @@ from ingestd.ops.health import Snapshot, liveness
 from ingestd.ops.metrics import Metrics
 from ingestd.ops.notify import Notifier
 from ingestd.ops.summary import Summary
+from ingestd.storage.system_events import SystemEvents
 from ingestd.storage.upkeep import Upkeep
 
 log = structlog.get_logger()
@@ -156,6 +158,7 @@ class Lifecycle:
         self.metrics = Metrics(feed.exchange for feed in config.feeds)
         self.tasks = Tasks()
         self.endpoint = Endpoint(config.http, self.metrics, snapshot)
+        self.events = SystemEvents(config.instance.name)
         self.is_started = False
         self.is_stopping = False
         self.stop_requested = False  # by a signal or a test, not by a dead task
@@ -174,7 +177,9 @@ class Lifecycle:
     def refuse_reload(self, error: ConfigError) -> None:
         """Log why the new configuration is refused; the old one stays in force."""
         self.metrics.config_reloads.labels("refused").inc()
-        log.error("reload_refused", problems=[str(problem) for problem in error.problems])
+        problems = [str(problem) for problem in error.problems]
+        self.events.note("CONFIG_REFUSED", "WARNING", "A new configuration was refused", problems=problems)
+        log.error("reload_refused", problems=problems)
 
     @contextlib.contextmanager
     def reloading(self, config: Config, applied: tuple[str, ...] = ()) -> Iterator[None]:
@@ -183,9 +188,12 @@ class Lifecycle:
         if self.is_started:  # before that, systemd would take the `ready` below for the end of the start
             self._notifier.reloading()
         yield
-        others = (name for name in Config.model_fields if name not in applied)
-        if waiting := [name for name in others if getattr(config, name) != getattr(self.config, name)]:
+        changed = [name for name in Config.model_fields if getattr(config, name) != getattr(self.config, name)]
+        if waiting := [name for name in changed if name not in applied]:
             log.warning("reload_needs_restart", sections=waiting)
+        self.events.note(
+            "CONFIG_CHANGED", "INFO", "The configuration was read again", changed=changed, need_restart=waiting
+        )
         self.metrics.config_reloads.labels("applied").inc()
         if self.is_started:
             self._notifier.ready()
@@ -229,11 +237,14 @@ class Lifecycle:
         self.is_started = True
         self._notifier.ready(status)
         log.info("started", **facts)
+        self.events.note("START", "INFO", f"ingestd {ingestd.__version__} has started: {status}", **facts)
 
     def begin_stop(self, status: str) -> Deadline:
         """Mark the daemon as not ready and start the shutdown deadline."""
         self.is_stopping = True
         self._notifier.stopping(status)
+        reason, dead = self.tasks.stop_reason, self.tasks.dead
+        self.events.note("STOP", "ERROR" if dead else "INFO", f"ingestd stops: {reason}", dead_tasks=list(dead))
         return Deadline(self.config.instance.shutdown_deadline_s)
 
     async def end(self, live: Iterable[Worker], upkeep: Upkeep | None, deadline: Deadline) -> None:

@@ -87,7 +87,7 @@ class Service:
         if config.database is not None and config.instance.role == "all":
             access = self._access = DatabaseAccess(config, self.markets)
             self._leadership = Leadership(access, self._instance, config.instance, self.metrics)
-            self._upkeep = Upkeep(access, config, self.feeds.markets, self.metrics)
+            self._upkeep = Upkeep(access, config, self.feeds.markets, self.metrics, self.life.events)
             if config.indicators.rules:
                 show = show_indicators(self._live)
                 self._indicators = Indicators(config, access, shard.holds, self.metrics, show)

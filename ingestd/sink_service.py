@@ -45,7 +45,7 @@ class SinkService:
         self.request_stop = self.life.request_stop
         known = KnownMarkets(from_table=kafka.symbol_style == "venue")
         self._access = DatabaseAccess(config, known)
-        self._upkeep = Upkeep(self._access, config, list, self.metrics)
+        self._upkeep = Upkeep(self._access, config, list, self.metrics, self.life.events)
         # Here they keep only orders and indicators; the daemon with the feeds publishes market data.
         self._live = build_live(LiveParts(config, config.instance.name, self.metrics, known, dict))
         self._indicators: Indicators | None = None

@@ -22,6 +22,7 @@ from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
 from ingestd.storage.migrate import check_schema
+from ingestd.storage.system_events import SystemEvents
 
 log = structlog.get_logger()
 
@@ -43,11 +44,17 @@ class Upkeep:
     """Refreshes candles and deletes old rows where the server does not do it itself; keeps `symbols` up to date."""
 
     def __init__(
-        self, access: DatabaseAccess, config: Config, markets: Callable[[], Sequence[MarketInfo]], metrics: Metrics
+        self,
+        access: DatabaseAccess,
+        config: Config,
+        markets: Callable[[], Sequence[MarketInfo]],
+        metrics: Metrics,
+        events: SystemEvents | None = None,
     ) -> None:
         self._access = access
         self._config = config
         self._markets = markets
+        self._events = events
         self._stored_markets: Sequence[MarketInfo] = ()
         self._database: Database | None = None
         self._engine: Engine | None = None
@@ -68,7 +75,13 @@ class Upkeep:
     async def turn(self) -> None:
         """Do everything that is due, once. A step that fails does not stop the others."""
         async with self._turn:
-            for step in (self._refresh_candles, self._look_at_jobs, self._store_markets, self._purge):
+            for step in (
+                self._refresh_candles,
+                self._look_at_jobs,
+                self._store_markets,
+                self._purge,
+                self._store_events,
+            ):
                 name = "connect"
                 try:
                     connected = await self._connected()
@@ -141,6 +154,11 @@ class Upkeep:
         await symbols.store_lists(database, markets)
         self._stored_markets = markets
         del self._due_s["markets"]
+        return True
+
+    async def _store_events(self, database: Database, _engine: Engine) -> bool:
+        if self._events is not None:
+            await self._events.store(database)
         return True
 
     def _is_due(self, what: str, every_s: float) -> bool:
