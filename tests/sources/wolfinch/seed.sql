@@ -17,4 +17,4 @@ FROM public.completed_trades;
 
 INSERT INTO audit.trade_logs (id, timestamp, exchange, symbol, action, quantity, price, status, order_id, strategy, metadata)
 SELECT md5('execution')::uuid, date_trunc('day', now(), 'UTC') - INTERVAL '2 days' + INTERVAL '18:04:59', 'coinbase',
-       'BTC-USD', 'SELL', 0.1, 51000, 'filled', '12345', 'momentum', '{"order_id": "12345", "executed_price": 51000}';
+       'BTC-USD', 'ORDER_SELL', 0.1, 51000, 'filled', '12345', 'momentum', '{"order_id": "12345", "executed_price": 51000}';
