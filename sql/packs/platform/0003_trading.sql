@@ -38,9 +38,10 @@ CREATE INDEX ON platform.positions (position_id);
 CREATE INDEX ON platform.positions (symbol, opened_at DESC);
 CREATE INDEX ON platform.positions (strategy_id);
 
+-- Without a foreign key: a new chunk would lock the strategies against whoever stores a trade, and deadlock with him.
 CREATE TABLE platform.performance_metrics (
     time        timestamptz NOT NULL,
-    strategy_id integer     REFERENCES platform.strategies (id),
+    strategy_id integer,
     metric_name text        NOT NULL,
     value       numeric     NOT NULL
 );
