@@ -245,7 +245,7 @@ async def test_other_venues_that_drop_a_stream(decoder: str, capture: str, symbo
         replay_venue(path, speed=speed, shift_to_now=True, quiet_s=0.3) as venue,
         feeding(venue, decoder, channels=["trades", "ticks"], stale_after_s=2.0) as made,
     ):
-        await made.until(lambda: len(made.of(Trade, symbol)) > 12)
+        await made.until(lambda: len(made.of(Trade, symbol)) > 6)  # early: the capture goes on after that
         await venue.apply(Fault("unsubscribe", symbol=symbol, channel="trades"))
         had = len(made.of(Trade, symbol))
         await made.until(lambda: any(gap.symbol == symbol for gap in made.gaps()))
