@@ -17,7 +17,7 @@ ATHERIS := 3.0.0
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo check unit test campaigns lint types fault kills soak fuzz pgbouncer bench instructions lock clean help
+.PHONY: setup demo check unit test campaigns compiled lint types fault kills soak fuzz pgbouncer bench instructions lock clean help
 
 setup: $(STAMP) ## Make .venv from the lock file; quick when nothing changed
 
@@ -44,11 +44,16 @@ check: setup ## What to run while you edit, a minute: lint, types, unit and prop
 unit: setup
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/unit tests/property $(ARGS)
 
-test: lint types ## Lint, check types, run every test: make test ARGS="tests/unit -x"
+test: setup ## Lint, check types, run every test: make test ARGS="tests/unit -x"
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint types compiled
 	$(BIN)/python -m pytest -q -n 5 --dist worksteal $(ARGS)
 
 campaigns: setup ## The tests that are too long for make test, which has a short form of each
 	$(BIN)/python -m pytest -q -n 3 --dist worksteal -m campaign $(ARGS)
+
+# While the types are checked, on the other core: else each worker compiles every test for itself.
+compiled: setup
+	@$(BIN)/python -m pytest -q --collect-only >/dev/null 2>&1 || true  # the tests themselves say what is wrong
 
 lint: setup ## Check style and formatting
 	$(BIN)/ruff check .

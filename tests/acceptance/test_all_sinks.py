@@ -6,6 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ingestd.config.models import KafkaConfig
 from ingestd.events.publisher import publish
 from ingestd.lab.sim.embedded_kafka import EmbeddedKafka
@@ -52,6 +54,7 @@ async def test_one_daemon_feeds_the_database_redis_and_kafka(
     assert list(counts["sinks"]) == ["timescale", "kafka"]
 
 
+@pytest.mark.one_server
 async def test_the_role_sink_shows_orders_too(
     kafka: Broker, postgres_database: DatabaseForTest, tmp_path: Path
 ) -> None:

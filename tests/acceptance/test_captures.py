@@ -30,7 +30,7 @@ from tests.support.feeds import DECODERS
 from tests.support.postgres import DatabaseForTest
 from tests.support.time_limits import AT_LENGTH
 
-pytestmark = pytest.mark.one_engine
+pytestmark = pytest.mark.one_server
 
 CAPTURES = Path(__file__).parents[2].parent / "shared" / "data" / "captures"
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ingestd.lab.bench import live_sink, rig
 from ingestd.lab.bench.figures import Figures
 from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
@@ -45,6 +47,7 @@ async def until_degraded(daemon: Daemon, holds: Callable[[str], bool]) -> None:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.one_server
 async def test_a_subscriber_hears_every_trade_the_venue_sent(
     postgres_database: DatabaseForTest, make_server: Make, tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ def ingestd(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.one_server
 @pytest.mark.parametrize(
     ("style", "spot", "perpetual"),
     [("venue", "{base}{quote}", "{base}{quote}.P"), ("compact", "{base}{quote}", "{base}{quote}.P")],

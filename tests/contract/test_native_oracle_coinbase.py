@@ -53,7 +53,7 @@ async def test_every_recorded_frame_of_coinbase_exchange() -> None:
         frames,
         venue.decoder,
         book_rule=venue.book_rule,
-        levels=5_000,
+        levels=400,
     )
 
     types = [json.loads(frame.data)["type"] for frame in frames]

@@ -125,7 +125,7 @@ def read_topics(bootstrap: str, prefix: str) -> Stored:
     return found
 
 
-@pytest.mark.one_engine
+@pytest.mark.one_server
 @pytest.mark.parametrize("place", [place for place in PLACES if place.startswith("migrate.")])
 @pytest.mark.parametrize("nth", [1, pytest.param(2, marks=pytest.mark.campaign)])
 async def test_a_migration_that_is_killed_begins_again(
@@ -154,6 +154,7 @@ async def test_a_migration_that_is_killed_begins_again(
     await db.close()
 
 
+@pytest.mark.one_server
 async def test_redis_dying_with_the_daemon_costs_the_database_nothing(
     make_server: Callable[..., object], tmp_path: Path
 ) -> None:

@@ -13,10 +13,14 @@ import time
 import tracemalloc
 from collections.abc import Callable
 
+import pytest
+
 from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
 from tests.support.records import tick, trade
 from tests.support.redis_servers import Rig, reader, running
 from tests.support.time_limits import within
+
+pytestmark = pytest.mark.one_server
 
 Make = Callable[..., EmbeddedValkey]
 

@@ -25,7 +25,7 @@ from tests.support.daemon import Daemon, ingestd, running, write_config
 from tests.support.postgres import DatabaseForTest, Server, temporary_database
 from tests.support.time_limits import within
 
-pytestmark = pytest.mark.one_engine
+pytestmark = pytest.mark.one_server
 
 TAKEOVER_LIMIT_S = 15.0
 Row = tuple[Any, ...]

@@ -21,7 +21,7 @@ from tests.support.candles import BUCKETS, COLUMNS, TradeRow, expected_candles
 from tests.support.daemon import Daemon, running, write_config
 from tests.support.postgres import DatabaseForTest
 
-pytestmark = pytest.mark.one_engine
+pytestmark = pytest.mark.one_server
 
 Trades = Counter[tuple[Any, ...]]
 

@@ -29,7 +29,7 @@ from tests.support.daemon import Daemon, ingestd, running, write_config
 from tests.support.forked import forked_ingestd
 from tests.support.postgres import DatabaseForTest, Server, temporary_database
 
-pytestmark = pytest.mark.one_engine
+pytestmark = pytest.mark.one_server
 
 
 @asynccontextmanager
@@ -99,15 +99,15 @@ async def test_killed_in_the_middle_it_goes_on_where_it_was(postgres_server: Ser
         async with synthetic_venue(symbols=1, rate=600.0) as venue, connected(other) as db:
             (tmp_path / "live").mkdir()
             async with captured(venue, live, tmp_path / "live", trades=200) as daemon:
-                for _ in range(8):
+                for _ in range(4):
                     await venue.apply(Fault("burst", n=1000))
                 await venue.stop()
                 await daemon.quiet()
                 assert await daemon.stop() == 0
             happened = trades_of(venue)
             await until_past(venue, max(row[5] for row in happened))
-            # About a page each two seconds, so that the kill comes between two of them.
-            slow = document(venue, other, backfill={"rate_share": 0.05})
+            # About a page a second, so that the kill comes between two of them.
+            slow = document(venue, other, backfill={"rate_share": 0.1})
             config_file = write_config(tmp_path, slow)
             command = [
                 *("backfill", "-c", str(config_file), "--exchange", "binance", "--symbol", "BTC/USDT"),

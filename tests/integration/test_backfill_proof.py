@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import ccxt.pro
 import pytest
 import structlog
 from click.testing import CliRunner
@@ -27,18 +28,13 @@ from tests.support.daemon import write_config
 from tests.support.postgres import DatabaseForTest
 from tests.support.rest_venue import Past, RestVenue, now_s, rest_venue
 
-pytestmark = pytest.mark.one_engine
+pytestmark = pytest.mark.one_server
 
 SPACING_US = 100_123
 TRADES = 350
 PAGED = ["binance", "kraken", "coinbaseexchange", "okx"]  # by id, by time, backwards by id
 NEWEST_ONLY = ["binanceusdm", "bybit"]  # 100 of them here
 Stretch = tuple[datetime, datetime]
-
-
-def runs(exchange: str) -> range:
-    """Again, as a second run must not take it for done; between two calls to Kraken the library waits a second."""
-    return range(1 if exchange == "kraken" else 2)
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +46,13 @@ def logging_as_before() -> Iterator[None]:
     structlog.configure(**before)
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def kraken_without_its_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library asks Kraken once a second. How requests are spaced is tried elsewhere."""
+    describe = ccxt.pro.kraken.describe
+    monkeypatch.setattr(ccxt.pro.kraken, "describe", lambda self: {**describe(self), "rateLimit": 10})
 
 
 @pytest.fixture
@@ -144,7 +147,7 @@ async def test_a_range_that_begins_before_what_the_venue_still_has(
     async with rest_venue(exchange, trades) as venue:
         backfill = Command(venue, postgres_database, tmp_path)
         window = to_datetime(oldest.time // 1_000_000 * 1_000_000 - 5_000_000), second_after(trades[-20])
-        for _ in runs(exchange):
+        for _ in range(2):
             assert await backfill(*window) == 1
             assert not backfill.report["already_done"]
             assert backfill.report["verdict"].startswith("not proved complete:")
@@ -183,7 +186,7 @@ async def test_a_venue_whose_pages_end_early(
     async with rest_venue(exchange, trades, ends_at=1200) as venue:
         backfill = Command(venue, postgres_database, tmp_path)
         window = second_after(trades[120]), second_after(trades[300])
-        for _ in runs(exchange):
+        for _ in range(2):
             assert await backfill(*window) == 1
             assert not backfill.report["already_done"]
             (stretch,) = backfill.missing
@@ -201,7 +204,7 @@ async def test_an_id_that_is_in_no_answer(
     async with rest_venue(exchange, trades) as venue:
         backfill = Command(venue, postgres_database, tmp_path)
         window = second_after(everything[120]), second_after(everything[300])
-        for _ in runs(exchange):
+        for _ in range(2):
             assert await backfill(*window) == 1
             assert "1 of the ids" in backfill.report["verdict"]
             (stretch,) = backfill.missing
@@ -306,7 +309,7 @@ async def test_a_trade_that_cannot_be_read_is_not_called_complete(
     async with rest_venue(exchange, trades) as venue:
         backfill = Command(venue, postgres_database, tmp_path)
         window = second_after(trades[270]), second_after(trades[320])
-        for _ in runs(exchange):
+        for _ in range(2):
             assert await backfill(*window) == 1
             assert backfill.report["verdict"].startswith("not proved complete: ")
             assert any(start <= to_datetime(bad.time) < end for start, end in backfill.missing)

@@ -18,7 +18,7 @@ from tests.support.venue_frames import KEYS, text_of
 from tests.unit.feeds.doubles import Wire
 
 
-@pytest.mark.one_engine
+@pytest.mark.one_server
 @pytest.mark.parametrize("venue", VENUES, ids=lambda venue: venue.exchange)
 async def test_a_burst_is_stored_whole(venue: Venue, db: Database, database: DatabaseForTest, tmp_path: Path) -> None:
     async with rig(tmp_path, database) as made:

@@ -143,7 +143,7 @@ async def test_a_right_that_is_missing_is_named_with_its_grant(
         await owner.close()
 
 
-@pytest.mark.one_engine
+@pytest.mark.one_server
 @pytest.mark.parametrize(
     ("source", "advice"),
     [

@@ -15,7 +15,7 @@ from tests.support.daemon import write_config
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import trade
 
-pytestmark = pytest.mark.one_engine
+pytestmark = pytest.mark.one_server
 
 FEEDS = [
     {"exchange": "binance", "symbols": ["BTC/USDT", "*/USDC"]},

@@ -12,7 +12,7 @@ from tests.integration.test_backfill import connected, document, stored_trades, 
 from tests.support.daemon import running, write_config
 from tests.support.postgres import DatabaseForTest
 
-pytestmark = pytest.mark.one_engine
+pytestmark = pytest.mark.one_server
 
 
 @pytest.mark.parametrize(("decoder", "deaf"), [("ccxt", 0), ("native", -1)])

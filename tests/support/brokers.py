@@ -27,7 +27,8 @@ import pytest
 from ingestd.config.models import KafkaConfig
 from ingestd.lab.sim.child import free_port
 from ingestd.lab.sim.embedded_kafka import EmbeddedKafka
-from tests.support.maven import jars_of
+from tests.support.maven import can_fetch, jars_of
+from tests.support.server_kinds import kinds_for
 
 BROKERS = ("apache-kafka", "embedded")
 _POM = Path(__file__).parent / "kafka" / "pom.xml"
@@ -225,9 +226,16 @@ def embedded_kafka() -> Iterator[Broker]:
         yield broker
 
 
-@pytest.fixture(params=BROKERS)
-def kafka(request: pytest.FixtureRequest) -> Broker:
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Each kind of broker in turn."""
+    if "kafka" in metafunc.fixturenames:
+        preferred = "apache-kafka" if can_fetch() else "embedded"
+        metafunc.parametrize("kafka", kinds_for(metafunc, BROKERS, preferred), indirect=True)
+
+
+@pytest.fixture
+def kafka(request: pytest.FixtureRequest) -> Broker:
+    """One kind of broker."""
     name = {"apache-kafka": "apache_kafka", "embedded": "embedded_kafka"}[request.param]
     found: Broker = request.getfixturevalue(name)
     return found

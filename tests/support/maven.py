@@ -13,6 +13,11 @@ import pytest
 _FETCH_TIMEOUT_S = 300
 
 
+def can_fetch() -> bool:
+    """Whether what runs from jars can be tried here, unless Maven finds no repository."""
+    return shutil.which("java") is not None and shutil.which("mvn") is not None
+
+
 def jars_of(pom: Path, version: str, what: str) -> Path:
     """The folder of a project's jars, fetched on first use; skips the test, with the reason, where that fails.
 
@@ -21,7 +26,7 @@ def jars_of(pom: Path, version: str, what: str) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ingestd-tests" / version
     if (cache / "complete").exists():
         return cache
-    if shutil.which("java") is None or shutil.which("mvn") is None:
+    if not can_fetch():
         pytest.skip(f"no {what}: java or mvn is not on this machine")
     part = cache.with_name(f"{cache.name}.{os.getpid()}")
     command = ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={part}"]

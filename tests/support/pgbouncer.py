@@ -33,7 +33,7 @@ def pgbouncer_binary() -> str | None:
 
 
 @contextmanager
-def pooled(server_dsn: str, *, pool_size: int = _POOL_SIZE) -> Iterator[str]:
+def pooled(server_dsn: str, *, pool_size: int = _POOL_SIZE, idle_timeout_s: int = 5) -> Iterator[str]:
     """The same DSN by way of a PgBouncer of its own; skips the test where there is none."""
     binary = pgbouncer_binary()
     if binary is None:
@@ -57,7 +57,7 @@ auth_type = scram-sha-256
 auth_file = {folder}/users.txt
 default_pool_size = {pool_size}
 max_client_conn = 500
-server_idle_timeout = 5
+server_idle_timeout = {idle_timeout_s}
 """,
             encoding="utf-8",
         )

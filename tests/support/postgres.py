@@ -30,7 +30,7 @@ from ingestd.storage.engine import EngineChoice
 from ingestd.storage.migrate import migrate
 from tests.support.fast_disk import fastest_folder
 from tests.support.pgbouncer import WANTED, pooled
-from tests.support.time_limits import AT_LENGTH
+from tests.support.server_kinds import kinds_for
 
 Result = TypeVar("Result")
 
@@ -200,14 +200,10 @@ def timescaledb_server() -> Iterator[Server]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each engine in turn; one of them, TimescaleDB where it is, for what is marked `one_engine`: the daemon's own
-    process over many seconds. `make fault` runs those on both, too."""
-    if "database_server" not in metafunc.fixturenames:
-        return
-    engines: tuple[str, ...] = ENGINES
-    if metafunc.definition.get_closest_marker("one_engine") is not None and not AT_LENGTH:
-        engines = ENGINES[1:] if has_timescaledb() else ENGINES[:1]
-    metafunc.parametrize("database_server", engines, indirect=True)
+    """Each engine in turn."""
+    if "database_server" in metafunc.fixturenames:
+        preferred = "timescaledb" if has_timescaledb() else "postgres"
+        metafunc.parametrize("database_server", kinds_for(metafunc, ENGINES, preferred), indirect=True)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
 from ingestd.ops.metrics import Metrics
 from ingestd.sinks.redis.options import RedisConfig
 from ingestd.sinks.redis.sink import RedisLive
+from tests.support.server_kinds import kinds_for
 
 SERVERS = ("valkey", "redis")
 
@@ -33,7 +34,14 @@ def server_binary(kind: str) -> Path | None:
     return Path(found)
 
 
-@pytest.fixture(params=SERVERS)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each kind of server in turn."""
+    if "make_server" in metafunc.fixturenames:
+        preferred = "redis" if shutil.which("redis-server") else "valkey"
+        metafunc.parametrize("make_server", kinds_for(metafunc, SERVERS, preferred), indirect=True)
+
+
+@pytest.fixture
 def make_server(request: pytest.FixtureRequest) -> Iterator[Callable[..., EmbeddedValkey]]:
     """Start a server of this kind with some settings: `make_server(maxmemory="1mb")`; stopped at the end."""
     binary = server_binary(request.param)

@@ -34,6 +34,7 @@ def ticks(count: int, first: int = 1) -> list[Record]:
     return [tick(number, symbol=f"S{number % 20}/USDT") for number in range(first, first + count)]
 
 
+@pytest.mark.one_server
 async def test_every_kind_of_record_arrives(db: Database, database: DatabaseForTest, kafka_config: KafkaConfig) -> None:
     records: list[Record] = [
         trade(1, price="64000.10"),

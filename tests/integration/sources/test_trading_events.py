@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import pytest
+
 from ingestd.config.models import KafkaConfig
 from ingestd.events.messages import EVENT_ID_HEADER
 from ingestd.events.publisher import EventPublisher, envelope, publish
@@ -25,6 +27,7 @@ from tests.support.postgres import DatabaseForTest
 ORDER: dict[str, Any] = {"symbol": "ETH-USD", "side": "sell", "quantity": "2"}
 
 
+@pytest.mark.one_server
 async def test_a_bots_day(db: Database, database: DatabaseForTest, kafka_config: KafkaConfig) -> None:
     shown: dict[str, Mapping[str, str]] = {}
 

@@ -19,6 +19,8 @@ from ingestd.storage.leases import Fence, Tenant, Term
 from tests.support.database_doubles import MovableAccess
 from tests.support.postgres import DatabaseForTest, default_config
 
+pytestmark = pytest.mark.one_server  # no statement here knows of a hypertable
+
 NOWHERE = "postgresql://postgres@127.0.0.1:1/nowhere"
 A, B = Tenant("ingestd-1", "host-a"), Tenant("ingestd-1", "host-b")
 

@@ -153,8 +153,9 @@ async def test_the_apache_edition_converts(monkeypatch: pytest.MonkeyPatch) -> N
         await db.close()
 
 
+@pytest.mark.one_server
 async def test_a_poolers_sessions_of_a_stopped_daemon_are_not_taken_for_it(database_server: Server) -> None:
-    with temporary_database(database_server.direct()) as database, pooled(database.dsn) as dsn:
+    with temporary_database(database_server.direct()) as database, pooled(database.dsn, idle_timeout_s=60) as dsn:
         daemon, reader = [await Database.connect(dsn, application_name="ingestd main") for _ in "12"]
         async with daemon.transaction():  # so that the pool has two sessions
             await reader.fetchval("SELECT 1")
