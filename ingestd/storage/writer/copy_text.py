@@ -161,8 +161,13 @@ def _trade_lines(records: Sequence[Trade], markets: Sequence[str], ordinary_end:
 def _end(trade: Trade, marked: list[Trade]) -> str:
     """The last columns of a trade that is not ordinary: counted in contracts, or marked by the venue."""
     marked.append(trade)
-    size, _, currency = ("", "", _NULL) if trade.unit is None else trade.unit.rpartition(" ")
-    return f"\t{_optional(trade.kind)}\t{'t' if trade.in_candles else 'f'}\t{size or _NULL}\t{currency}\n"
+    return _marks(trade.kind, trade.in_candles, trade.unit)
+
+
+@lru_cache(maxsize=10_000)
+def _marks(kind: str | None, in_candles: bool, unit: str | None) -> str:
+    size, _, currency = ("", "", _NULL) if unit is None else unit.rpartition(" ")
+    return f"\t{_optional(kind)}\t{'t' if in_candles else 'f'}\t{size or _NULL}\t{currency}\n"
 
 
 def _books(records: Sequence[BookSnapshot], markets: Sequence[str]) -> list[str]:

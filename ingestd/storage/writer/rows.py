@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -162,15 +163,8 @@ class RowMaker:
             else:
                 texts = [markets[record.exchange, record.symbol] for record in members]
                 if kind is Trade and markets.uncounted:
-                    members = [self._counted(record) for record in members]
+                    members = _counted(members, markets.uncounted)
                 self._made[kind].add(members, texts)
-
-    def _counted(self, trade: Record) -> Record:
-        """The trade, which says that its unit is unknown if it says nothing of it and its symbol will not either."""
-        is_silent = isinstance(trade, Trade) and trade.unit is None
-        if is_silent and (trade.exchange, trade.symbol) in self._markets.uncounted:
-            return replace(trade, unit="unknown")
-        return trade
 
     def _known(self, record: Record) -> Record:
         """The record, or its rejection if its market is not known."""
@@ -191,6 +185,14 @@ class RowMaker:
     def withheld(self) -> dict[str, int]:
         """The number of records left out, by channel."""
         return count_channels(self._withheld)
+
+
+def _counted(trades: Sequence[Any], uncounted: Collection[tuple[str, str]]) -> Sequence[Trade]:
+    """The trades; those say that their unit is unknown that say nothing of it, and whose symbol will not either."""
+    return [
+        replace(trade, unit="unknown") if trade.unit is None and (trade.exchange, trade.symbol) in uncounted else trade
+        for trade in trades
+    ]
 
 
 def _by_type(records: Sequence[Record]) -> Iterable[tuple[type, Sequence[Record]]]:
