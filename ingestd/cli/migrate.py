@@ -18,6 +18,8 @@ from ingestd.storage import deletions
 from ingestd.storage import migrate as migrations
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
+from ingestd.storage.doctor import server
+from ingestd.storage.doctor.findings import Finding
 from ingestd.storage.engine import EngineChoice
 from ingestd.storage.migrations import read_sql
 from ingestd.storage.packs import configured
@@ -78,6 +80,8 @@ def migrate(
         lambda db: migrations.migrate(db, config, engine=choice, rename_symbols=rename_symbols, keep_policies=keep),
     )
     say("\n".join(done) or "nothing to do: schema and policies are as configured")
+    for finding in _with_database(config, lambda db: _of_server(db, config)):
+        say(f"{finding.level.upper()} {finding.subject}: {finding.message}\n    {finding.remedy}", err=True)
 
 
 @migrate.command()
@@ -121,6 +125,11 @@ def roles(config_file: Path | None) -> None:  # noqa: ARG001  # taken as by the 
     Run it with `psql -d DATABASE`, as a superuser.
     """
     say(read_sql("roles/roles.sql"), nl=False)
+
+
+async def _of_server(db: Database, config: Config) -> list[Finding]:
+    """What the server lacks for the policies that were just set."""
+    return list(server.judge(await server.read(db), config))
 
 
 def _with_database(config: Config, work: Callable[[Database], Awaitable[Result]]) -> Result:

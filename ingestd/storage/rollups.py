@@ -53,7 +53,7 @@ async def failing_job(db: Database, engine: Engine) -> str | None:
         return None
     return (
         f"job {row['job_id']} of the server ({row['proc_name']} of {row['relation']}) failed when it last ran, "
-        f"{row['total_failures']} times in all: timescaledb_information.job_errors says why"
+        f"{row['total_failures']} times in all: `ingestd doctor` says why"
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ingestd.config.models import Config
 from ingestd.storage.database import Database
 from ingestd.storage.doctor.findings import Finding, age, interval
+from ingestd.storage.doctor.server import IN_NEW_SESSION, SLOTS_NEEDED, more_slots
 from ingestd.storage.session_settings import qualified
 
 REFRESH, RETENTION, COMPRESSION = "policy_refresh_continuous_aggregate", "policy_retention", "policy_compression"
@@ -17,12 +18,14 @@ _MISSED_RUNS = 3  # of the schedule, before an aggregate counts as stale
 _AT_LEAST = timedelta(minutes=30)
 _WRONG_AFTER = timedelta(days=1)
 _DAY = timedelta(days=1)
+_NEWER = "-- install a release of TimescaleDB that was made for this release of PostgreSQL, restart the server, and"
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """One job. `relation` with its schema. `start_offset` None: from the first row on. `after`: the age at which rows
-    are dropped or compressed. `failed`: at its last run, with `error`, if this role may read it."""
+    are dropped or compressed. `failed`: at its last run, which began at `last_run`, with `error`, if this role may read
+    it."""
 
     number: int
     procedure: str
@@ -33,18 +36,26 @@ class Job:
     after: timedelta | None = None
     last_success: datetime | None = None
     due: datetime | None = None
+    last_run: datetime | None = None
     failed: bool = False
     failures: int = 0
     error: str | None = None
 
+    @property
+    def last_done(self) -> datetime | None:
+        """When it last did its work."""
+        return self.last_run if _cause(self) == _NOT_FINISHED else self.last_success
+
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
-    """`sources`: of each aggregate, the relation that it reads. `now`: the server's clock."""
+    """`sources`: of each aggregate, the relation that it reads. `now`: the server's clock. `slots_needed`: worker
+    processes that the server needs to start every job; None: it has them."""
 
     now: datetime
     jobs: tuple[Job, ...]
     sources: Mapping[str, str] = field(default_factory=dict)
+    slots_needed: int | None = None
 
 
 async def read(db: Database) -> JobFacts:
@@ -53,6 +64,10 @@ async def read(db: Database) -> JobFacts:
         now=await db.fetchval("SELECT clock_timestamp()"),
         jobs=tuple(Job(**row) for row in await db.fetch(_JOBS)),
         sources={row["aggregate"]: row["source"] for row in await db.fetch(_SOURCES)},
+        slots_needed=await db.fetchval(
+            f"SELECT needed FROM (SELECT {SLOTS_NEEDED} AS needed) AS rule"  # noqa: S608 # our text
+            " WHERE needed > current_setting('max_worker_processes')::integer"
+        ),
     )
 
 
@@ -83,12 +98,12 @@ def judge_freshness(facts: JobFacts, config: Config) -> Iterator[Finding]:  # no
             message = "nothing refreshes it: each query computes it from all its rows, and retention empties it"
             yield Finding("error", relation, message, f"ingestd migrate -c FILE\n-- or, of your own:\n{_add(relation)}")
             continue
-        since = job.last_success or job.due
+        since = job.last_done or job.due
         if not job.scheduled or since is None:
             continue  # `judge_failures` names a job that is paused
         late = facts.now - since
         if late > max(_MISSED_RUNS * job.every, _AT_LEAST):
-            word = "last refreshed" if job.last_success else "never refreshed; the first refresh was due"
+            word = "last refreshed" if job.last_done else "never refreshed; the first refresh was due"
             message = f"{word} {age(late)} ago, and every {interval(job.every)} it should be"
             yield Finding(
                 "error" if late > _WRONG_AFTER else "warning", relation, message, f"CALL run_job({job.number});"
@@ -96,21 +111,53 @@ def judge_freshness(facts: JobFacts, config: Config) -> Iterator[Finding]:  # no
 
 
 def judge_failures(facts: JobFacts, config: Config) -> Iterator[Finding]:  # noqa: ARG001 # as above
-    """Find each job that failed when it last ran, and each that is paused."""
+    """Find the jobs that failed when they last ran, those of one cause together, and each that is paused."""
+    failed: dict[str, list[Job]] = {}
     for job in facts.jobs:
-        subject = f"job {job.number}, {job.procedure} of {job.relation}"
+        if job.failed:
+            failed.setdefault(_cause(job), []).append(job)
+    for cause, of_cause in failed.items():
+        yield _failure(cause, of_cause, facts)
+    for job in facts.jobs:
         if not job.scheduled:
             message = "it is paused: by hand, or by a `migrate --rename-symbols` that was interrupted (run it again)"
-            yield Finding("error", subject, message, f"SELECT alter_job({job.number}, scheduled => true);")
-        if job.failed:
-            why = job.error or "its owner may read why in timescaledb_information.job_errors"
-            message = f"it failed when it last ran, {job.failures} times in all: {why}"
-            remedy = (
-                f"SELECT * FROM timescaledb_information.job_errors WHERE job_id = {job.number}"  # noqa: S608 # shown
-                " ORDER BY start_time DESC"
-                f" LIMIT 5;\n-- and when that is mended\nCALL run_job({job.number});"
-            )
-            yield Finding("error", subject, message, remedy)
+            yield Finding("error", _subject(job), message, f"SELECT alter_job({job.number}, scheduled => true);")
+
+
+# Causes that lie in the server, by how the message of each begins.
+_NOT_STARTED = "failed to start job"
+_NOT_FINISHED = 'cannot drop portal "" while it is being set up'
+
+
+def _cause(job: Job) -> str:
+    """What makes it fail: one of the above, or its own message."""
+    error = job.error or "its owner may read why in timescaledb_information.job_errors"
+    return next((known for known in (_NOT_STARTED, _NOT_FINISHED) if error.startswith(known)), error)
+
+
+def _failure(cause: str, jobs: Sequence[Job], facts: JobFacts) -> Finding:
+    subject = _subject(jobs[0]) if len(jobs) == 1 else f"{len(jobs)} jobs"
+    numbers = ", ".join(str(job.number) for job in jobs)
+    of_these = f"FROM timescaledb_information.{{}} WHERE job_id IN ({numbers})"
+    again = f"SELECT alter_job(job_id, next_start => now()) {of_these.format('jobs')};"  # shown, not run
+    if cause == _NOT_STARTED:
+        message = "no worker process was free when it was last due; the server tries again, each time later"
+        return Finding(
+            "warning", subject, message, again if facts.slots_needed is None else more_slots(facts.slots_needed)
+        )
+    if cause == _NOT_FINISHED:
+        message = (
+            "this TimescaleDB does not fit this release of PostgreSQL: the work of each run is stored, but then the run"
+            f" counts as failed, and the next one comes later ({cause})"
+        )
+        return Finding("warning", subject, message, f"{_NEWER}\n{IN_NEW_SESSION}")
+    message = f"failed at the last run, {sum(job.failures for job in jobs)} times in all: {cause}"
+    remedy = f"SELECT * {of_these.format('job_errors')} ORDER BY start_time DESC LIMIT 5;\n-- and when that is mended\n"
+    return Finding("error", subject, message, remedy + (f"CALL run_job({numbers});" if len(jobs) == 1 else again))
+
+
+def _subject(job: Job) -> str:
+    return f"job {job.number}, {job.procedure} of {job.relation}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +212,7 @@ SELECT job.job_id AS number, job.proc_name AS procedure,
        coalesce(job.config->>'drop_after', job.config->>'compress_after')::interval AS after,
        nullif(told.last_successful_finish, '-infinity') AS last_success,
        nullif(job.next_start, '-infinity') AS due,
+       nullif(told.last_run_started_at, '-infinity') AS last_run,
        coalesce(told.last_run_status = 'Failed', false) AS failed,
        coalesce(told.total_failures, 0) AS failures,
        (SELECT format('%s [%s]', err_message, sqlerrcode) FROM timescaledb_information.job_errors AS errors

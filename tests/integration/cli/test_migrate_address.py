@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,11 @@ def test_a_dsn_needs_no_file_and_replaces_alembic_s(empty_database: DatabaseForT
     assert (code, err) == (0, "")
     assert "CREATE TABLE market_ticks" in out
     code, out, err = told("migrate", "--dsn", dsn)
-    assert (code, err) == (0, "")
+    assert code == 0
+    if empty_database.engine == "postgres":
+        assert err == ""
+    elif "INGESTD_TEST_DSN" not in os.environ:  # no job runs on the server of the tests, which a person is told
+        assert "max_background_workers is 0" in err
     assert "applied 0001_market_tables" in out
     for arguments in (["--dsn", dsn, "status"], ["status", "--dsn", dsn]):
         code, out, _ = told("migrate", *arguments)

@@ -84,6 +84,44 @@ def test_jobs_that_fail_and_jobs_that_are_paused() -> None:
     assert {one.level, two.level} == {"error"}
 
 
+def test_jobs_of_one_cause_are_one_finding() -> None:
+    failing = [replace(job, failed=True, failures=2, error="out of memory [53200]") for job in (TRADES, OWN)]
+    (found,) = jobs.judge_failures(facts(*failing), CONFIG)
+    assert (found.level, found.subject) == ("error", "2 jobs")
+    assert found.message == "failed at the last run, 4 times in all: out of memory [53200]"
+    assert "job_errors WHERE job_id IN (1002, 1003)" in found.remedy
+    assert found.remedy.endswith("FROM timescaledb_information.jobs WHERE job_id IN (1002, 1003);")
+
+
+@pytest.mark.parametrize(
+    ("needed", "remedy"), [(27, "max_worker_processes = 27;"), (None, "alter_job(job_id, next_start => now())")]
+)
+def test_jobs_for_which_no_process_was_free(needed: int | None, remedy: str) -> None:
+    """As TimescaleDB 2.26.4 tells of it."""
+    failing = [
+        replace(
+            job, failed=True, failures=1, error=f'failed to start job Job {job.number} ("x") failed to start [XX000]'
+        )
+        for job in (TRADES, OWN)
+    ]
+    (found,) = jobs.judge_failures(replace(facts(*failing), slots_needed=needed), CONFIG)
+    assert (found.level, found.subject) == ("warning", "2 jobs")
+    assert remedy in found.remedy
+
+
+def test_a_run_that_counts_as_failed_although_its_work_is_stored() -> None:
+    """As TimescaleDB 2.26.4 does on PostgreSQL 15.20."""
+    error = 'cannot drop portal "" while it is being set up [24000]'
+    done = replace(MINUTES, last_success=None, due=NOW - 2 * DAY, failed=True, failures=9, error=error)
+    (found,) = jobs.judge_failures(facts(replace(done, last_run=NOW)), CONFIG)
+    assert found.level == "warning"
+    assert "the work of each run is stored" in found.message
+    assert found.remedy.endswith('"ALTER EXTENSION timescaledb UPDATE"')
+    assert list(jobs.judge_freshness(facts(replace(done, last_run=NOW)), CONFIG)) == []
+    (late,) = jobs.judge_freshness(facts(replace(done, last_run=NOW - HOUR)), CONFIG)
+    assert late.message.startswith("last refreshed 1.0 hours ago")
+
+
 @pytest.mark.parametrize(("count", "found"), [(0, 0), (100_000, 0), (100_001, 1)])
 def test_marks_that_nobody_takes(count: int, found: int) -> None:
     judged = list(jobs.judge_marks(MarkFacts({"candles_marks": count, "ohlcv_1h_marks": 0}), CONFIG))

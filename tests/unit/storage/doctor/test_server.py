@@ -11,7 +11,7 @@ from ingestd.storage.doctor import server
 from ingestd.storage.doctor.server import ServerFacts
 
 PLAIN = ServerFacts("market", 16, "UTF8")
-COMMUNITY = ServerFacts("market", 17, "UTF8", "2.26.4", "2.26.4", True, "timescale", 16)
+COMMUNITY = ServerFacts("market", 17, "UTF8", "2.26.4", "2.26.4", True, "timescale", 16, slots=27, slots_needed=27)
 
 
 def judged(facts: ServerFacts) -> list[tuple[str, str, str]]:
@@ -33,6 +33,7 @@ def test_a_server_as_it_should_be_has_no_finding(facts: ServerFacts) -> None:
         (replace(COMMUNITY, extension="2.26.3"), "warning", "ALTER EXTENSION timescaledb UPDATE"),
         (replace(COMMUNITY, extension="2.26.4-dev", available="2.27.0"), "warning", "ALTER EXTENSION timescaledb"),
         (replace(COMMUNITY, workers=0), "error", "ALTER SYSTEM SET timescaledb.max_background_workers"),
+        (replace(COMMUNITY, slots=8), "warning", "ALTER SYSTEM SET max_worker_processes = 27;"),
     ],
 )
 def test_what_is_wrong_is_found_with_its_remedy(facts: ServerFacts, level: str, remedy: str) -> None:
