@@ -14,7 +14,7 @@ from ingestd.cli.say import say
 from ingestd.cli.signals import run_to_its_end
 from ingestd.config.models import Config
 from ingestd.config.packs import PACKS
-from ingestd.storage import deletions
+from ingestd.storage import deletions, symbol_style
 from ingestd.storage import migrate as migrations
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
@@ -56,7 +56,7 @@ def migrate(
 
     Asks before it applies a retention by which stored rows would be deleted, and says how many.
 
-    Without a configuration file, the policies of a database that was set up before stay as they are.
+    Without a configuration file, the policies and the style of symbols of a database that was set up before stay.
     """
     context.obj = address = Address(config_file, dsn)
     if context.invoked_subcommand is not None:
@@ -64,20 +64,22 @@ def migrate(
             raise click.UsageError(f"{context.invoked_subcommand} takes none of these options")
         return
     config, keep = address.config(), address.needs_no_file
+    keep_style = keep and _lacks_style(config, is_needed=rename_symbols)
     choice: EngineChoice = engine  # type: ignore[assignment] # click.Choice lets only these through
     if dry_run:
         planned = _with_database(
             config,
             lambda db: migrations.plan(db, config, engine=choice, rename_symbols=rename_symbols, keep_policies=keep),
+            keep_style=keep_style,
         )
         say(planned or "-- nothing to do")
         return
-    if not yes and not keep and (doomed := _with_database(config, lambda db: deletions.find(db, config))):
-        say("By the configured retention these would be deleted:\n  " + "\n  ".join(map(str, doomed)))
-        click.confirm("Delete them? (--yes does not ask; raise [retention] to keep them)", abort=True)
+    if not yes and not keep:
+        _confirm_deletions(config)
     done = _with_database(
         config,
         lambda db: migrations.migrate(db, config, engine=choice, rename_symbols=rename_symbols, keep_policies=keep),
+        keep_style=keep_style,
     )
     say("\n".join(done) or "nothing to do: schema and policies are as configured")
     for finding in _with_database(config, lambda db: _of_server(db, config)):
@@ -132,11 +134,33 @@ async def _of_server(db: Database, config: Config) -> list[Finding]:
     return list(server.judge(await server.read(db), config))
 
 
-def _with_database(config: Config, work: Callable[[Database], Awaitable[Result]]) -> Result:
+def _lacks_style(config: Config, *, is_needed: bool) -> bool:
+    """Whether the style is only the default. Raises UsageError then if it is needed."""
+    is_default = config.database is not None and "symbol_style" not in config.database.model_fields_set
+    if is_needed and is_default:
+        raise click.UsageError(
+            "--rename-symbols converts to database.symbol_style, and without a file nothing says which: name it with -c"
+        )
+    return is_default
+
+
+def _confirm_deletions(config: Config) -> None:
+    if doomed := _with_database(config, lambda db: deletions.find(db, config)):
+        say("By the configured retention these would be deleted:\n  " + "\n  ".join(map(str, doomed)))
+        click.confirm("Delete them? (--yes does not ask; raise [retention] to keep them)", abort=True)
+
+
+def _with_database(
+    config: Config, work: Callable[[Database], Awaitable[Result]], *, keep_style: bool = False
+) -> Result:
+    """Do the work on a connection; `keep_style`: one that writes symbols in the style that the database has."""
+
     async def connected() -> Result:
         # Migrating a large table may take long: only connecting has a time limit, the statements have none.
         database = await DatabaseAccess(config).connect(call_timeout_s=None)
         try:
+            if keep_style:
+                await symbol_style.keep(database)
             return await work(database)
         finally:
             await database.close()

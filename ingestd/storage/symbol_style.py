@@ -9,6 +9,7 @@ from ingestd.errors import DatabaseError, SchemaError
 from ingestd.storage.candles import AGGREGATES
 from ingestd.storage.database import Database
 from ingestd.storage.symbols import load_names
+from ingestd.venues.market_names import Names
 
 STYLE = "symbol_style"
 NEXT_STYLE = "symbol_style_next"
@@ -36,6 +37,12 @@ async def record_first(db: Database) -> None:
     has_data = await db.fetchval(f"SELECT {some}")
     style = "unified" if has_data else db.names.style
     await db.execute("INSERT INTO ingestd_settings (name, value) VALUES ($1, $2)", STYLE, style)
+
+
+async def keep(db: Database) -> None:
+    """Let this connection write symbols in the style that is recorded, if one is."""
+    if (stored := (await read(db)).get(STYLE)) is not None:
+        db.names = Names(stored, db.names.known)  # type: ignore[arg-type] # only a style was ever recorded
 
 
 async def require(db: Database) -> None:

@@ -113,6 +113,28 @@ def test_without_a_file_no_policy_of_a_database_is_changed(
         assert (code, "retention" in out) == (0, False)
 
 
+def test_without_a_file_symbols_keep_their_style(
+    postgres_database: DatabaseForTest, told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default style is nobody's wish."""
+    dsn, style = postgres_database.dsn, "SELECT value FROM ingestd_settings WHERE name = 'symbol_style'"
+    file = tmp_path / "ingestd.toml"
+    file.write_text(f'[database]\ndsn = "{dsn}"\nsymbol_style = "compact"\n')
+    assert told("migrate", "-c", str(file), "--rename-symbols")[0] == 0
+    for arguments in ([], ["--dry-run"]):
+        assert told("migrate", "--dsn", dsn, *arguments)[0] == 0
+        code, out, err = told("migrate", "--dsn", dsn, "--rename-symbols", *arguments)
+        assert (code, out) == (2, "")
+        assert "converts to database.symbol_style, and without a file nothing says which: name it with -c" in err
+        assert asked(dsn, style) == "compact"
+    monkeypatch.setenv("INGESTD_DATABASE__SYMBOL_STYLE", "dash")
+    code, _, err = told("migrate", "--dsn", dsn)
+    assert (code, "in the style 'compact', and database.symbol_style is 'dash'" in err) == (1, True)
+    code, out, _ = told("migrate", "--dsn", dsn, "--rename-symbols")
+    assert (code, "from the style 'compact' to 'dash'" in out) == (0, True)
+    assert asked(dsn, style) == "dash"
+
+
 @pytest.mark.parametrize("dsn", ["mysql://u:hunter2-hunter2@h/d", "postgresql://u:hunter2-hunter2@h:port/d"])
 def test_a_mistake_is_told_by_where_it_is_and_without_its_value(
     told: Told, monkeypatch: pytest.MonkeyPatch, dsn: str
