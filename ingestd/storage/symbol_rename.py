@@ -18,7 +18,7 @@ from ingestd.channels import TABLE_OF
 from ingestd.errors import DatabaseError, MarketUnknown, SchemaError
 from ingestd.failpoints import passing
 from ingestd.storage import engine as engines
-from ingestd.storage import relation_traits, symbol_style
+from ingestd.storage import relation_traits, symbol_style, symbol_texts
 from ingestd.storage.candles import AGGREGATES, LEVELS
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
@@ -33,9 +33,7 @@ _TABLE = (
     "CREATE TABLE IF NOT EXISTS ingestd_renamed (part text PRIMARY KEY, done_at timestamptz NOT NULL DEFAULT now())"
 )
 _PLAIN = ("feed_gaps", "candle_audit", "indicators_cache", "indicator_marks")
-_OF_EVENTS = ("orders", "executions", "completed_trades", "audit.trade_logs")
 _OF_PACKS = ("fks.hourly_exchange_ohlcv",)  # aggregates, of which only the last days would be made again
-_COLUMN_OF = {"unified": "symbol", "compact": "compact", "dash": "dash", "venue": "venue_name"}
 _OF_THE_DAEMON = (
     "ohlcv_1h",
     "candles_1month",
@@ -133,7 +131,7 @@ async def plan(db: Database, engine: Engine) -> list[str]:
         f"-- rename symbols {way}from the style '{work.old.style}' to '{work.new.style}', each part in a transaction: "
         f"{len(parts)} tables and chunks, {compressed} of them compressed",
         *(f"--   {part.name}" for part in parts),
-        *(f"--   {table}, of known markets" for table in _OF_EVENTS),
+        *(f"--   {table}, of known markets" for table in await symbol_texts.tables(db)),
     ]
 
 
@@ -169,7 +167,7 @@ async def _begin(db: Database, engine: Engine, work: _Conversion, lock_timeout_s
 async def _end(db: Database, engine: Engine, work: _Conversion, lock_timeout_s: float) -> int:
     async with locked(db, lock_timeout_s):
         await _require_settings(db, work)
-        renamed = 0 if work.back else await _rename_in_events(db, work.old, work.new)
+        renamed = 0 if work.back else await symbol_texts.rename(db, work.old.style, work.new.style)
         await _resume_jobs(db, engine)
         await _set(db, symbol_style.STYLE, work.new.style)
         await db.execute("DELETE FROM ingestd_settings WHERE name = $1", symbol_style.NEXT_STYLE)
@@ -227,19 +225,6 @@ async def _chunks(db: Database, table: str, of_trades: bool) -> list[_Part]:
         table,
     )
     return [_Part(row["name"], of_trades, bool(row["is_compressed"])) for row in rows]
-
-
-async def _rename_in_events(db: Database, old: Names, new: Names) -> int:
-    """Rename the symbols of trading events, where the market is known; the others are texts of other programs."""
-    before, after = _COLUMN_OF[old.style], _COLUMN_OF[new.style]
-    renamed = 0
-    for table in _OF_EVENTS:
-        renamed += await db.execute(
-            f"UPDATE {table} AS t SET symbol = market.{after} FROM symbols AS market"  # noqa: S608 # our own names
-            f' WHERE (market.exchange, market.{before}) = (t.exchange COLLATE "C", t.symbol COLLATE "C")'
-            f' AND market.{after} <> t.symbol COLLATE "C"'
-        )
-    return renamed
 
 
 async def _require_names(db: Database, parts: Sequence[_Part], work: _Conversion) -> None:

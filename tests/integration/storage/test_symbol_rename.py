@@ -25,6 +25,7 @@ from ingestd.storage.writer.writer import prepare, write
 from ingestd.venues.market_names import Names
 from tests.integration.storage.test_roles import connected as connected_as
 from tests.integration.storage.test_roles import make_roles
+from tests.integration.storage.test_symbol_rename_texts import config_of as with_packs
 from tests.integration.storage.test_symbol_styles import compressed_chunks, config_of, paused_jobs
 from tests.support.pgbouncer import pooled
 from tests.support.postgres import DatabaseForTest, Server, default_config, running_server, temporary_database
@@ -324,8 +325,10 @@ async def test_the_hours_of_a_pack_that_are_not_made_again_are_renamed(db: Datab
 
 
 async def test_no_table_with_symbols_is_forgotten(postgres_database: DatabaseForTest) -> None:
-    db = await postgres_database.connect(names=Names("dash"))
-    told = await plan(db, config_of("dash"), rename_symbols=True)
+    db = await postgres_database.connect()
+    await migrate(db, with_packs("unified"))
+    db.names = Names("dash")
+    told = await plan(db, with_packs("dash"), rename_symbols=True)
     renamed = {
         line.removeprefix("--   ").split(",")[0].removeprefix("public.").replace('"', "") for line in told.splitlines()
     }
@@ -334,7 +337,7 @@ async def test_no_table_with_symbols_is_forgotten(postgres_database: DatabaseFor
         " FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name)"
         " WHERE column_name = 'symbol' AND table_type = 'BASE TABLE' AND table_name <> 'symbols'"
     )
-    assert len(rows) > 20
+    assert len(rows) > 25
     assert {row["name"] for row in rows} <= renamed
     await db.close()
 
