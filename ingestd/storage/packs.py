@@ -87,9 +87,14 @@ async def down(db: Database, engine: Engine, pack: str, to: int, lock_timeout_s:
         undone.append(f"undid {migration}")
 
 
+async def applied(db: Database) -> list[str]:
+    """The packs that the database has, configured or not, by name."""
+    return sorted({row.pack for row in await records.applied_of_packs(db)})
+
+
 async def require_none(db: Database) -> None:
     """Raise SchemaError if the database has packs: their views and triggers use the tables of the schema."""
-    packs = sorted({row.pack for row in await records.applied_of_packs(db)})
+    packs = await applied(db)
     if packs:
         commands = " and ".join(f"`ingestd migrate down --pack {pack} --to 0`" for pack in packs)
         raise SchemaError(

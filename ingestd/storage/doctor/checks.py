@@ -16,7 +16,7 @@ from ingestd.storage import packs, policies
 from ingestd.storage.candles import require_room
 from ingestd.storage.database import Database
 from ingestd.storage.doctor import clocks, drift, growth, indexes, jobs, lateness, server, sizes
-from ingestd.storage.doctor.description import Description, describe, described
+from ingestd.storage.doctor.description import Description, describe, describe_pack, described
 from ingestd.storage.doctor.findings import MIGRATE, Finding
 from ingestd.storage.engine import Engine
 from ingestd.storage.migrate import check_schema
@@ -127,18 +127,39 @@ def _command(remedy: str) -> str:
     return remedy.replace(" -c FILE", "")
 
 
-async def _read_schema(examined: Examined) -> tuple[Description | None, Description]:
-    return described(examined.engine), await describe(examined.db, examined.engine)
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A schema, or a pack: what its migrations make (None: the package does not say), and what is there."""
+
+    pack: str
+    expected: Description | None
+    present: Description
 
 
-def judge_schema(facts: tuple[Description | None, Description], config: Config) -> Iterator[Finding]:  # noqa: ARG001
-    """Where the schema is not what the migrations make."""
-    expected, present = facts
-    if expected is None or expected.version != present.version:
-        message = "this installation has no description of the schema to compare with"
-        yield Finding("warning", "schema", message, "pip install --force-reinstall ingestd")
-    else:
-        yield from drift.compare(expected, present)
+async def _read_schema(examined: Examined) -> Sequence[Compared]:
+    db, engine = examined.db, examined.engine
+    return [
+        Compared("", described(engine), await describe(db, engine)),
+        *[
+            Compared(pack, described(engine, pack), await describe_pack(db, engine, pack))
+            for pack in await packs.applied(db)
+        ],
+    ]
+
+
+def judge_schema(facts: Sequence[Compared], config: Config) -> Iterator[Finding]:
+    """Where the schema, or a pack, is not what the migrations make."""
+    for compared in facts:
+        if compared.expected is not None and compared.expected.version == compared.present.version:
+            yield from drift.compare(compared.expected, compared.present)
+        elif compared.pack and compared.pack not in packs.configured(config):
+            message = "it is not compared: its migrations are not those of this version, and database.packs lacks it"
+            remedy = f"{MIGRATE}   # with {compared.pack} in database.packs"
+            yield Finding("warning", f"pack {compared.pack}", message, remedy)
+        else:
+            message = "this installation has no description of the schema to compare with"
+            subject = f"pack {compared.pack}" if compared.pack else "schema"
+            yield Finding("warning", subject, message, "pip install --force-reinstall ingestd")
 
 
 async def _read_rights(examined: Examined) -> Sequence[str]:

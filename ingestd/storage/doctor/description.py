@@ -1,4 +1,6 @@
-"""What the migrations make, as data: read from a database, and from the description that lies beside the migrations.
+"""What the migrations make, as data: read from a database, and from the descriptions that lie beside the migrations.
+
+The schema has one for each engine, and so has each pack.
 
 `python -m tests.support.described` writes the descriptions from migrated databases; a test compares them.
 """
@@ -6,7 +8,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,7 +17,7 @@ from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
 from ingestd.storage.migrations import read_sql, sql_root
 
-SCHEMAS = ("public", "audit", "analytics")
+SCHEMAS = ("public", "audit")
 
 
 class Column(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -30,7 +32,7 @@ class Relation(msgspec.Struct, frozen=True, omit_defaults=True):
     """`kind`: table, hypertable, view or aggregate. `create`: the statement that makes a view or an aggregate.
 
     `constraints`, `indexes` (without those of constraints) and `triggers` by name, each with its definition.
-    `columnstore`: what a compressed batch is.
+    `columnstore`: what a compressed batch is. `chunks`: of a pack's hypertable, the time that a chunk covers.
     """
 
     kind: str
@@ -39,6 +41,7 @@ class Relation(msgspec.Struct, frozen=True, omit_defaults=True):
     indexes: dict[str, str] = {}
     triggers: dict[str, str] = {}
     columnstore: dict[str, str] = {}
+    chunks: str = ""
     create: str = ""
 
 
@@ -49,49 +52,91 @@ class Function(msgspec.Struct, frozen=True, omit_defaults=True):
     body: str = ""
 
 
-class Description(msgspec.Struct, frozen=True):
-    """A schema. `version`: the number of its newest migration. Relations and functions are named with their schema."""
+class Description(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A schema, or a pack. `version`: the number of its newest migration. Relations and functions are named with their
+    schema. `triggers`: a pack's on tables of the schema, by name.
+    """
 
     version: int
     relations: dict[str, Relation]
     functions: dict[str, Function]
+    triggers: dict[str, str] = {}
 
 
-def described(engine: Engine) -> Description | None:
-    """What the migrations of this engine make; None: the package has no description for it."""
-    if not (sql_root() / "described" / f"{engine.value}.json").is_file():
+def described(engine: Engine, pack: str = "") -> Description | None:
+    """What the migrations of this engine make, or those of a pack; None: the package has no description for it."""
+    name = f"{engine.value}/{pack}.json" if pack else f"{engine.value}.json"
+    if not (sql_root() / "described").joinpath(*name.split("/")).is_file():
         return None
-    return msgspec.json.decode(read_sql(f"described/{engine.value}.json").encode(), type=Description)
+    return msgspec.json.decode(read_sql(f"described/{name}").encode(), type=Description)
 
 
 def to_json(description: Description) -> bytes:
     """The text of the file: one line for each relation and function, so that branches can be merged."""
     encode = msgspec.json.Encoder().encode
     parts = [f'"version": {description.version}']
-    for title, entries in (("relations", description.relations), ("functions", description.functions)):
+    titled: dict[str, Mapping[str, object]] = {
+        "relations": description.relations,
+        "functions": description.functions,
+        "triggers": description.triggers,
+    }
+    for title, entries in titled.items():
         lines = [f"  {encode(name).decode()}: {encode(entries[name]).decode()}" for name in sorted(entries)]
-        parts.append(f'"{title}": {{\n' + ",\n".join(lines) + "\n}")
+        if lines or title != "triggers":
+            parts.append(f'"{title}": {{\n' + ",\n".join(lines) + "\n}")
     return ("{\n" + ",\n".join(parts) + "\n}\n").encode()
 
 
 async def describe(db: Database, engine: Engine) -> Description:
     """The schema of a database, with whatever relations others have made in it."""
     version = await db.fetchval("SELECT coalesce(max(version), 0) FROM ingestd_migrations")
+    functions = await _functions(db, "public", "ingestd_")
+    return Description(version, await _relations(db, engine, SCHEMAS), functions)
+
+
+async def describe_pack(db: Database, engine: Engine, pack: str) -> Description:
+    """The schema of a pack, with whatever relations others have made in it."""
+    schema = schema_of(pack)
+    version = await db.fetchval("SELECT max(version) FROM ingestd_pack_migrations WHERE pack = $1", pack)
+    relations = await _relations(db, engine, (schema,))
+    if engine.has_hypertables:
+        chunks = {row["relation"]: row["every"] for row in await db.fetch(_CHUNKS, schema)}
+        relations = {
+            name: msgspec.structs.replace(found, chunks=chunks.get(name, "")) for name, found in relations.items()
+        }
+    if engine.has_continuous_aggregates:
+        for row in await db.fetch(_REFRESHES, schema):
+            found = relations[row["relation"]]
+            relations[row["relation"]] = msgspec.structs.replace(found, create=f"{found.create}\n{row['policy']}")
+    triggers = {row["name"]: row["definition"] for row in await db.fetch(_FOREIGN_TRIGGERS, schema)}
+    return Description(version or 0, relations, await _functions(db, schema), triggers)
+
+
+def schema_of(pack: str) -> str:
+    """The schema that the pack makes."""
+    return "analytics" if pack == "wolfinch" else pack
+
+
+async def _relations(db: Database, engine: Engine, schemas: Sequence[str]) -> dict[str, Relation]:
     special = await _special_kinds(db) if engine.has_hypertables else {}
     columns: defaultdict[str, dict[str, Column]] = defaultdict(dict)
-    for row in await db.fetch(_COLUMNS, list(SCHEMAS)):
+    for row in await db.fetch(_COLUMNS, list(schemas)):
         columns[row["relation"]][row["name"]] = Column(row["type"], row["required"], row["default"])
-    parts = {table: await _parts(db, sql) for table, sql in _PARTS.items()}
+    parts = {table: await _parts(db, sql, schemas) for table, sql in _PARTS.items()}
     if engine.has_continuous_aggregates:
-        parts["columnstore"] = await _parts(db, _COLUMNSTORE)
+        parts["columnstore"] = await _parts(db, _COLUMNSTORE, schemas)
     relations = {}
-    for row in await db.fetch(_RELATIONS, list(SCHEMAS)):
+    for row in await db.fetch(_RELATIONS, list(schemas)):
         name = row["relation"]
         kind, create = special.get(name, ("view" if row["view"] else "table", row["create"] or ""))
         own: dict[str, Any] = {part: found.get(name, {}) for part, found in parts.items()}
         relations[name] = Relation(kind, columns[name], create=create, **own)
-    functions = {row["name"]: Function(row["create"], row["body"]) for row in await db.fetch(_FUNCTIONS)}
-    return Description(version, relations, functions)
+    return relations
+
+
+async def _functions(db: Database, schema: str, prefix: str = "") -> dict[str, Function]:
+    rows = await db.fetch(_FUNCTIONS, schema, prefix)
+    return {row["name"]: Function(row["create"], row["body"]) for row in rows}
 
 
 async def _special_kinds(db: Database) -> dict[str, tuple[str, str]]:
@@ -108,9 +153,9 @@ async def _special_kinds(db: Database) -> dict[str, tuple[str, str]]:
     return {row["relation"]: (row["kind"], row["create"]) for row in rows}
 
 
-async def _parts(db: Database, sql: str) -> dict[str, dict[str, str]]:
+async def _parts(db: Database, sql: str, schemas: Sequence[str]) -> dict[str, dict[str, str]]:
     found: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    for row in await db.fetch(sql, list(SCHEMAS)):
+    for row in await db.fetch(sql, list(schemas)):
         found[row["relation"]][row["name"]] = row["definition"]
     return dict(found)
 
@@ -165,12 +210,44 @@ FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid {_OURS} AND NOT tgisinte
 }
 _COLUMNSTORE = f"""
 SELECT {_NAME}, 'columnstore' AS name,
-       format('timescaledb.enable_columnstore, timescaledb.segmentby = %L, timescaledb.orderby = %L', segmentby,
-              orderby) AS definition
+       concat_ws(', ', 'timescaledb.enable_columnstore', 'timescaledb.segmentby = ' || quote_literal(segmentby),
+                 'timescaledb.orderby = ' || quote_literal(orderby)) AS definition
 FROM timescaledb_information.hypertable_compression_settings JOIN pg_class ON pg_class.oid = hypertable {_OURS}
 """  # noqa: S608 # as above
+# An option's value is the configuration's: `ingestd migrate` sets it. What not everybody may call stays so.
 _FUNCTIONS = """
-SELECT 'public.' || oid::regprocedure::text AS name, pg_get_functiondef(oid) AS create,
-       CASE WHEN prosqlbody IS NULL THEN md5(prosrc) ELSE '' END AS body
-FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND starts_with(proname, 'ingestd_') AND prokind = 'f'
+SELECT format('%s.%s(%s)', nspname, proname, replace(oidvectortypes(proargtypes), ', ', ',')) AS name,
+       CASE WHEN prokind = 'a' THEN format(
+                'CREATE AGGREGATE %s.%I(%s) (SFUNC = %s, STYPE = %s, FINALFUNC = %s, FINALFUNC_EXTRA, PARALLEL = SAFE)',
+                nspname, proname, pg_get_function_identity_arguments(pg_proc.oid), aggtransfn, aggtranstype::regtype,
+                aggfinalfn)
+            WHEN starts_with(proname, 'option_')
+            THEN regexp_replace(pg_get_functiondef(pg_proc.oid), 'RETURN .*', $$RETURN ''::text$$)
+            ELSE pg_get_functiondef(pg_proc.oid) END
+       || CASE WHEN proacl IS NULL OR EXISTS (SELECT FROM aclexplode(proacl) WHERE grantee = 0) THEN ''
+               ELSE format(E';\nREVOKE ALL ON FUNCTION %s.%I(%s) FROM PUBLIC', nspname, proname,
+                           oidvectortypes(proargtypes)) END AS create,
+       CASE WHEN prosqlbody IS NULL AND prokind = 'f' THEN md5(prosrc) ELSE '' END AS body
+FROM pg_proc JOIN pg_namespace ON pg_namespace.oid = pronamespace LEFT JOIN pg_aggregate ON aggfnoid = pg_proc.oid
+WHERE nspname = $1 AND starts_with(proname, $2) AND prokind IN ('f', 'a')
+ORDER BY prokind = 'a', name
+"""
+_FOREIGN_TRIGGERS = """
+SELECT tgname AS name,
+       pg_get_triggerdef(pg_trigger.oid) || CASE tgenabled WHEN 'D' THEN ' (disabled)' ELSE '' END AS definition
+FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid JOIN pg_class ON pg_class.oid = tgrelid
+WHERE NOT tgisinternal AND tgparentid = 0
+  AND pronamespace = to_regnamespace($1) AND relnamespace <> pronamespace
+"""
+_CHUNKS = """
+SELECT format('%s.%s', hypertable_schema, hypertable_name) AS relation, time_interval::text AS every
+FROM timescaledb_information.dimensions WHERE hypertable_schema = $1 AND time_interval IS NOT NULL
+"""
+_REFRESHES = """
+SELECT format('%s.%s', hypertable_schema, hypertable_name) AS relation,
+       format('SELECT add_continuous_aggregate_policy(%L, start_offset => INTERVAL %L, end_offset => INTERVAL %L,'
+              ' schedule_interval => INTERVAL %L);', format('%I.%I', hypertable_schema, hypertable_name),
+              config->>'start_offset', config->>'end_offset', schedule_interval) AS policy
+FROM timescaledb_information.jobs
+WHERE hypertable_schema = $1 AND proc_name = 'policy_refresh_continuous_aggregate'
 """

@@ -37,24 +37,49 @@ _CANDLES = tuple(level.relation for level in LEVELS)
 def compare(expected: Description, present: Description) -> Iterator[Finding]:
     """Everything that the schema lacks, or has in another form, in an order in which the remedies can be run.
 
-    Tables come first, then functions, whose bodies may read them, then triggers, and what is computed from all these.
+    Tables come first, then functions, whose bodies may read them, then triggers and foreign keys, and what is computed
+    from all these.
     """
     tables = {name: relation for name, relation in expected.relations.items() if not relation.create}
     for name, relation in tables.items():
         yield from _compare_relation(name, relation, present.relations.get(name))
-    for name, function in expected.functions.items():
-        yield from _compare_function(name, function, present.functions.get(name))
+    for name in sorted(expected.functions, key=lambda name: (".option_" not in name, _is_aggregate(expected, name))):
+        yield from _compare_function(name, expected.functions[name], present.functions.get(name))
     for name, relation in tables.items():
-        if (found := present.relations.get(name)) is not None:
+        found = present.relations.get(name)
+        yield from _compare_parts(name, _CONSTRAINTS, _keys(relation), {} if found is None else _keys(found))
+        if found is not None:
             yield from _compare_parts(name, _TRIGGERS, relation.triggers, found.triggers)
-    for name in sorted(expected.relations.keys() - tables.keys(), key=_built_from):
+    for name in _in_order(expected.relations):
         yield from _compare_relation(name, expected.relations[name], present.relations.get(name))
+    for name, definition in expected.triggers.items():
+        if name not in present.triggers:
+            yield Finding("error", name, "the trigger is missing", f"{definition};")
 
 
-def _built_from(name: str) -> tuple[int, str]:
-    """The place of a view or aggregate behind what it reads: candles are made of shorter ones."""
-    own = name.removeprefix("public.")
-    return (_CANDLES.index(own) if own in _CANDLES else len(_CANDLES)), name
+def _is_aggregate(expected: Description, name: str) -> bool:
+    return expected.functions[name].create.startswith("CREATE AGGREGATE")
+
+
+def _keys(relation: Relation) -> dict[str, str]:
+    return {name: text for name, text in relation.constraints.items() if text.startswith("FOREIGN KEY")}
+
+
+def _own(relation: Relation) -> dict[str, str]:
+    return {name: text for name, text in relation.constraints.items() if not text.startswith("FOREIGN KEY")}
+
+
+def _in_order(relations: Mapping[str, Relation]) -> list[str]:
+    """Views and aggregates, each behind what it reads: candles are made of shorter ones."""
+    computed = {name: relation for name, relation in relations.items() if relation.create}
+
+    def place(name: str) -> tuple[int, int, str]:
+        own = name.removeprefix("public.")
+        of_candles = _CANDLES.index(own) if own in _CANDLES else len(_CANDLES)
+        reads = [other for other in computed if other != name and other in computed[name].create]
+        return of_candles, 1 + max((place(other)[1] for other in reads), default=0), name
+
+    return sorted(computed, key=place)
 
 
 def identifier(name: str) -> str:
@@ -72,7 +97,9 @@ def _compare_relation(name: str, expected: Relation, found: Relation | None) -> 
     if expected.create:
         lacking = [column for column in expected.columns if column not in found.columns]
         if lacking:
-            yield Finding("error", name, f"it lacks {', '.join(lacking)}", expected.create)
+            yield Finding("error", name, f"it lacks {', '.join(lacking)}", _anew(name, expected, found))
+        else:
+            yield from _compare_parts(name, _TRIGGERS, expected.triggers, found.triggers)
         return
     table = identifier(name)
     for column, wanted in expected.columns.items():
@@ -82,9 +109,17 @@ def _compare_relation(name: str, expected: Relation, found: Relation | None) -> 
             message = "a column of yours that must have a value, which the daemon does not give: every row is refused"
             remedy = f"ALTER TABLE {table} ALTER COLUMN {_column(column)} DROP NOT NULL;"
             yield Finding("error", f"{name}.{column}", message, remedy)
-    yield from _compare_parts(name, _CONSTRAINTS, expected.constraints, found.constraints)
+    yield from _compare_parts(name, _CONSTRAINTS, _own(expected), _own(found))
     yield from _compare_parts(name, _INDEXES, expected.indexes, found.indexes)
     yield from _compare_parts(name, _COLUMNSTORE, expected.columnstore, found.columnstore)
+
+
+def _anew(name: str, expected: Relation, found: Relation) -> str:
+    """The statements that make a view or an aggregate again. Columns can only be added behind those that it has."""
+    if expected.kind == "view" and list(expected.columns)[: len(found.columns)] == list(found.columns):
+        return expected.create
+    drop = f"DROP {'MATERIALIZED VIEW' if expected.kind == 'aggregate' else 'VIEW'} {identifier(name)};"
+    return "\n".join((drop, *_creation(name, expected)))
 
 
 def _compare_column(subject: str, table: str, column: str, wanted: Column, found: Column | None) -> Iterator[Finding]:
@@ -130,13 +165,16 @@ def _compare_parts(name: str, kind: _Kind, expected: Mapping[str, str], found: M
 def _compare_function(name: str, expected: Function, found: Function | None) -> Iterator[Finding]:
     if found is None or (expected.body and found.body != expected.body):
         word = "missing" if found is None else "not the one of the migrations"
-        yield Finding("error", name, f"the function is {word}", f"{expected.create.rstrip()};")
+        remedy = f"{expected.create.rstrip()};"
+        yield Finding(
+            "error", name, f"the function is {word}", f"{remedy}\n{MIGRATE}" if ".option_" in name else remedy
+        )
 
 
 def _of_another_kind(name: str, expected: Relation, found: Relation) -> Finding:
     message = f"it is a {found.kind} instead of a {expected.kind}"
     if (expected.kind, found.kind) == ("hypertable", "table"):
-        return Finding("error", name, message, f"{_hypertable(name)}\n-- then\n{MIGRATE}")
+        return Finding("error", name, message, f"{_hypertable(name, expected)}\n-- then\n{MIGRATE}")
     rename = f"ALTER {found.kind.upper()} {identifier(name)} RENAME TO …;"
     return Finding("error", name, message, "\n".join((rename, *_creation(name, expected))))
 
@@ -152,22 +190,23 @@ def _creation(name: str, relation: Relation) -> Iterator[str]:
         ]
         yield f"CREATE TABLE {identifier(name)} ({', '.join(columns)});"
     if relation.kind == "hypertable":
-        yield _hypertable(name)
+        yield _hypertable(name, relation)
     for part, kind in (
-        (relation.constraints, _CONSTRAINTS),
+        (_own(relation), _CONSTRAINTS),
         (relation.indexes, _INDEXES),
         (relation.triggers, _TRIGGERS),
         (relation.columnstore, _COLUMNSTORE),
     ):
         for own, definition in part.items():
             yield kind.add.format(table=identifier(name), name=_column(own), definition=definition)
-    if relation.kind in ("hypertable", "aggregate"):
+    if relation.kind in ("hypertable", "aggregate") and name.startswith("public."):
         yield f"-- and once nothing is missing any more, for its policies\n{MIGRATE}"
 
 
-def _hypertable(name: str) -> str:
+def _hypertable(name: str, relation: Relation) -> str:
+    chunks = f", INTERVAL '{relation.chunks}'" if relation.chunks else ""
     return (
-        f"SELECT create_hypertable('{identifier(name)}', by_range('time'), create_default_indexes => false,"
+        f"SELECT create_hypertable('{identifier(name)}', by_range('time'{chunks}), create_default_indexes => false,"
         " migrate_data => true);"
     )
 

@@ -17,9 +17,12 @@ from ingestd.config.models import Config
 from ingestd.storage.database import Database
 from ingestd.storage.doctor import growth, indexes, sizes
 from ingestd.storage.doctor.checks import CHECKS, Report, examine
+from ingestd.storage.doctor.description import describe_pack, described
+from ingestd.storage.doctor.drift import compare
 from ingestd.storage.doctor.findings import Finding
 from ingestd.storage.engine import Engine
 from ingestd.storage.migrate import migrate
+from tests.support.described import with_packs
 from tests.support.postgres import DatabaseForTest, Server, default_config, running_server, temporary_database
 
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -62,6 +65,41 @@ ON_POSTGRES = [
     Damage("DROP INDEX trades_time", "schema", "public.trades", "warning"),
     Damage("DROP TABLE candles_4h", "schema", "public.candles_4h"),
 ]
+# Of packs, with the pack as the check.
+OF_PACKS = [
+    Damage("ALTER TABLE kairos.orders DROP COLUMN error_message", "kairos", "kairos.orders.error_message"),
+    Damage("ALTER TABLE platform.users ALTER COLUMN email TYPE varchar(9)", "platform", "platform.users.email"),
+    Damage("DROP TABLE platform.strategies CASCADE", "platform", "platform.strategies"),
+    Damage("DROP TABLE fks.trades CASCADE", "fks", "fks.trades"),
+    Damage("DROP INDEX fks.idx_positions_open", "fks", "fks.positions", "warning"),
+    Damage("DROP VIEW kairos.market_ticks", "kairos", "kairos.market_ticks"),
+    Damage(
+        "DROP VIEW kairos.balances; CREATE VIEW kairos.balances AS SELECT asset, exchange, locked FROM balances",
+        "kairos",
+        "kairos.balances",
+    ),
+    Damage("DROP TRIGGER write_candle ON fks.ohlcv_data", "fks", "fks.ohlcv_data"),
+    Damage("DROP TRIGGER ingestd_kairos_orders ON orders", "kairos", "ingestd_kairos_orders"),
+    Damage("DROP FUNCTION kairos.keep_order CASCADE", "kairos", "kairos.keep_order()"),
+    Damage("DROP FUNCTION ingestion.option_exchange CASCADE", "ingestion", "ingestion.option_exchange()"),
+    Damage("DROP TABLE analytics.performance_metrics", "wolfinch", "analytics.performance_metrics"),
+    Damage(
+        "CREATE OR REPLACE FUNCTION analytics.measure_added() RETURNS trigger LANGUAGE plpgsql"
+        " AS 'BEGIN RETURN NULL; END'",
+        "wolfinch",
+        "analytics.measure_added()",
+    ),
+]
+AGGREGATES = [
+    Damage("DROP MATERIALIZED VIEW fks.hourly_exchange_ohlcv CASCADE", "fks", "fks.hourly_exchange_ohlcv"),
+    Damage("DROP TABLE platform.performance_metrics", "platform", "platform.performance_metrics"),
+]
+WITHOUT_EXTENSION = [
+    Damage(
+        "DROP FUNCTION fks.first_state CASCADE", "fks", "fks.first_state(text[],anyelement,timestamp with time zone)"
+    ),
+    Damage("DROP VIEW fks.hourly_exchange_ohlcv CASCADE", "fks", "fks.hourly_exchange_ohlcv"),
+]
 JOB = "(SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = '{}' AND hypertable_name = '{}')"
 REFRESH = JOB.format("policy_refresh_continuous_aggregate", "candles_1m")
 STAT = (
@@ -84,6 +122,12 @@ ON_TIMESCALEDB = [
     Damage(f"SELECT alter_job({REFRESH}, scheduled => false)", "jobs", "candles_1m"),
     Damage("SELECT remove_continuous_aggregate_policy('candles_15m')", "aggregates", "public.candles_15m"),
 ]
+
+# Functions with their owner's rights that anybody may call.
+CALLABLE_BY_ALL = (
+    "SELECT oid::regprocedure::text AS name FROM pg_proc WHERE prosecdef AND pronamespace <> 'pg_catalog'::regnamespace"
+    " AND EXISTS (SELECT FROM aclexplode(coalesce(proacl, acldefault('f', proowner))) WHERE grantee = 0) ORDER BY 1"
+)
 
 
 @pytest.fixture
@@ -108,7 +152,7 @@ async def findings(db: Database, config: Config = CONFIG) -> dict[str, list[Find
     }
 
 
-async def mend(db: Database, *found: Finding) -> None:
+async def mend(db: Database, *found: Finding, config: Config = CONFIG) -> None:
     """Do what the remedies say: their SQL in this order, then their command."""
     for finding in found:
         lines = finding.remedy.splitlines()
@@ -120,7 +164,7 @@ async def mend(db: Database, *found: Finding) -> None:
         elif sql.strip():
             await db.script(sql)
     if any("ingestd migrate -c FILE" in finding.remedy.splitlines() for finding in found):
-        await migrate(db, CONFIG)
+        await migrate(db, config)
 
 
 async def test_a_new_database_has_no_finding(db: Database) -> None:
@@ -154,6 +198,30 @@ async def _found_and_mended(database: DatabaseForTest, damage: Damage) -> None:
         await mend(db, *found)
         assert await findings(db) == {}
     finally:
+        await db.close()
+
+
+async def test_damage_to_packs(database_server: Server) -> None:
+    with temporary_database(database_server.direct()) as database:
+        db, config, engine = await database.connect(), with_packs(database.dsn), Engine(database.engine)
+        await migrate(db, config)
+        callable_by_all = await db.fetch(CALLABLE_BY_ALL)
+        for damage in OF_PACKS + (AGGREGATES if engine is Engine.TIMESCALEDB else WITHOUT_EXTENSION):
+            expected = described(engine, damage.check)
+            assert expected is not None
+            await db.script(damage.sql)
+            found = list(compare(expected, await describe_pack(db, engine, damage.check)))
+            assert (found[0].level, found[0].subject) == (damage.level, damage.subject), damage
+            await mend(db, *found, config=config)
+            assert list(compare(expected, await describe_pack(db, engine, damage.check))) == [], damage
+        assert await db.fetch(CALLABLE_BY_ALL) == callable_by_all
+        assert await findings(db, config) == {}
+        await db.script(OF_PACKS[0].sql)
+        (of_check,) = (await findings(db, config))["schema"]
+        assert of_check.subject == OF_PACKS[0].subject
+        await db.execute("UPDATE ingestd_pack_migrations SET version = 99 WHERE pack = 'kairos' AND version = 3")
+        (of_version,) = (await findings(db))["schema"]
+        assert of_version.subject == "pack kairos"
         await db.close()
 
 

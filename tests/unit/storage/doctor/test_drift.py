@@ -140,6 +140,33 @@ def test_a_view_without_a_column_is_made_again() -> None:
     assert (found.message, found.remedy) == ("it lacks bucket", HOURS.create)
 
 
+def test_a_view_with_other_columns_is_dropped_first() -> None:
+    own = replace(HOURS, columns={"mine": Column("text")})
+    (found,) = compare(SCHEMA, replace(SCHEMA, relations={**SCHEMA.relations, "public.hours": own}))
+    assert found.remedy == f"DROP VIEW public.hours;\n{HOURS.create}"
+
+
+def test_remedies_come_in_an_order_in_which_they_run() -> None:
+    """A key after the table that it names, a view after the one that it reads."""
+    users = Relation("table", {"id": Column("integer")}, {"users_pkey": "PRIMARY KEY (id)"})
+    keys = Relation("table", {"of": Column("integer")}, {"of_fkey": "FOREIGN KEY (of) REFERENCES p.users(id)"})
+    first = Relation("view", {"id": Column("integer")}, create="CREATE VIEW p.a AS SELECT id FROM p.b")
+    second = Relation("view", {"id": Column("integer")}, create="CREATE VIEW p.b AS SELECT id FROM p.users")
+    trigger = "CREATE TRIGGER kept AFTER INSERT ON public.orders EXECUTE FUNCTION p.keep()"
+    made = {"p.a": first, "p.b": second, "p.keys": keys, "p.users": users}
+    expected = Description(4, made, {"p.keep()": Function("CREATE FUNCTION p.keep()")}, {"kept": trigger})
+    found = [finding.remedy.splitlines()[0] for finding in compare(expected, Description(4, {}, {}))]
+    assert found == [
+        "CREATE TABLE p.keys (of integer);",
+        "CREATE TABLE p.users (id integer);",
+        "CREATE FUNCTION p.keep();",
+        "ALTER TABLE p.keys ADD CONSTRAINT of_fkey FOREIGN KEY (of) REFERENCES p.users(id);",
+        "CREATE VIEW p.b AS SELECT id FROM p.users",
+        "CREATE VIEW p.a AS SELECT id FROM p.b",
+        f"{trigger};",
+    ]
+
+
 @pytest.mark.parametrize(
     ("functions", "word"), [({}, "missing"), ({"public.f()": Function("other", "cd")}, "not the one")]
 )
