@@ -35,8 +35,10 @@ ALTER DEFAULT PRIVILEGES FOR ROLE ingestd_migrator GRANT SELECT, INSERT, UPDATE,
 ALTER DEFAULT PRIVILEGES FOR ROLE ingestd_migrator GRANT USAGE ON SEQUENCES TO ingestd_writer;
 
 -- Rights on what there is already, created by ingestd_migrator or by whoever migrated before there were roles. The
--- writer gets only the rights that the daemon uses. It neither changes nor deletes captured rows, except where the
--- daemon itself drops what is too old (without TimescaleDB's policies).
+-- writer gets only the rights that the daemon uses, and the functions of ingestd.repository. It neither changes nor
+-- deletes captured rows, except where the daemon itself drops what is too old (without TimescaleDB's policies), and where
+-- those functions replace what was reported: candles, open interest and funding rates. (With a columnstore TimescaleDB
+-- refuses rights on single columns.)
 DO $$
 DECLARE
     -- The candles are tables where the daemon refreshes them, and drops what is too old.
@@ -52,8 +54,12 @@ BEGIN
         FROM (VALUES ('public', 'market_ticks', CASE WHEN by_daemon THEN 'INSERT, DELETE' ELSE 'INSERT' END),
                      ('public', 'trades',       CASE WHEN by_daemon THEN 'INSERT, DELETE' ELSE 'INSERT' END),
                      ('public', 'order_book',   CASE WHEN by_daemon THEN 'INSERT, DELETE' ELSE 'INSERT' END),
-                     ('public', 'oi_snapshots', CASE WHEN by_daemon THEN 'INSERT, DELETE' ELSE 'INSERT' END),
-                     ('public', 'funding',      CASE WHEN by_daemon THEN 'INSERT, DELETE' ELSE 'INSERT' END),
+                     ('public', 'oi_snapshots',
+                      CASE WHEN by_daemon THEN 'INSERT, DELETE, UPDATE (open_interest, open_interest_usd, basis, unit)'
+                           ELSE 'INSERT, UPDATE' END),
+                     ('public', 'funding',
+                      CASE WHEN by_daemon THEN 'INSERT, DELETE, UPDATE (funding_rate, annualised_rate, payment)'
+                           ELSE 'INSERT, UPDATE' END),
                      ('public', 'liquidations', CASE WHEN by_daemon THEN 'INSERT, DELETE' ELSE 'INSERT' END),
                      ('public', 'mark_prices',  CASE WHEN by_daemon THEN 'INSERT, DELETE' ELSE 'INSERT' END),
                      ('public', 'ohlcv_data', 'INSERT, UPDATE, DELETE'),

@@ -24,6 +24,7 @@ from ingestd.errors import DatabaseError
 from ingestd.events.messages import Balance, Cancelled, Completed, Event, Executed, Snapshot, Submitted
 from ingestd.events.tables import store_events
 from ingestd.records import Candle, FeedGap, Funding, OpenInterest, Record, Rejected
+from ingestd.repository import CandlePayload, FundingPayload, OpenInterestPayload, TradePayload, aio
 from ingestd.status import MarketInfo
 from ingestd.storage import gap_filling, leases, retention, rights, rollups, symbols
 from ingestd.storage.access import DatabaseAccess
@@ -121,6 +122,7 @@ async def test_each_role_does_its_work_and_no_more(empty_database: DatabaseForTe
     await the_reader_reads(empty_database, tmp_path)
     await the_archiver_moves_old_rows(empty_database, engine)
     await the_archiver_does_no_more(empty_database, engine)
+    await the_repository_works(empty_database)
     async with connected(empty_database, "migrator") as db:
         changed = default_config(retention={"trades_days": 30}, chunks={"trades_days": 2})
         assert bool(await migrate(db, changed)) == engine.has_hypertables
@@ -215,6 +217,7 @@ async def test_the_apache_edition(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         await the_daemon_works(database, Engine.TIMESCALEDB_APACHE, tmp_path)
         await the_writer_does_no_more(database, Engine.TIMESCALEDB_APACHE)
         await the_archiver_moves_old_rows(database, Engine.TIMESCALEDB_APACHE)
+        await the_repository_works(database)
 
 
 async def the_daemon_works(database: DatabaseForTest, engine: Engine, tmp_path: Path) -> None:
@@ -267,6 +270,22 @@ def events() -> list[Event]:
     ]
 
 
+async def the_repository_works(database: DatabaseForTest) -> None:
+    """Each function that writes, for rows that are there already."""
+    for close in ("1.5", "2.5"):
+        async with aio.session_scope(dsn_of(database, "writer")) as db:
+            candle = CandlePayload("ETH/USDT", T0, open="1", high="3", low="1", close=close, volume="1")
+            assert await aio.upsert_candles(db, [candle]) == 1
+            await aio.upsert_trades(db, [TradePayload("ETH/USDT", T0, 1, "1", "1")])
+            assert await aio.upsert_open_interest(db, [OpenInterestPayload("ETH/USDT", T0, close, "7", "1")]) == 1
+            assert await aio.upsert_funding(db, [FundingPayload("ETH/USDT", T0, close)]) == 1
+    async with aio.session_scope(dsn_of(database, "writer")) as db:
+        interest, rate = await aio.latest_open_interest(db, "ETH/USDT"), await aio.latest_funding(db, "ETH/USDT")
+        assert interest is not None
+        assert rate is not None
+        assert (interest.open_interest, rate.funding_rate) == (Decimal("2.5"), Decimal("2.5"))
+
+
 async def the_writer_does_no_more(database: DatabaseForTest, engine: Engine) -> None:
     async with connected(database, "writer") as db:
         for sql in (
@@ -287,6 +306,9 @@ async def the_writer_does_no_more(database: DatabaseForTest, engine: Engine) -> 
             await denied(db, sql)
         if engine.has_continuous_aggregates:
             await denied(db, "DELETE FROM trades")
+        else:
+            await denied(db, "UPDATE oi_snapshots SET symbol = 'x'")
+            await denied(db, "UPDATE funding SET time = now()")
         if engine.has_hypertables:
             await denied(db, "SELECT ingestd_drop_chunks('trades', now() - INTERVAL '999 days')")
 
