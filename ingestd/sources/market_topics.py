@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from ingestd.ops.rejections import Rejections
 from ingestd.records import FeedGap, Funding, Record, Rejected, StreamId
 from ingestd.sources.base import Item
 from ingestd.sources.marks import journal_place
+from ingestd.storage import symbols
 from ingestd.storage.database import Database
 from ingestd.storage.writer.positions import Mark, Move
 from ingestd.storage.writer.writer import prepare, write
@@ -108,7 +110,7 @@ class MarketStore:
         if symbol == name:
             return record
         if self._sent.style == "venue" and is_name(record.exchange) and is_name(name) and is_name(symbol):
-            self._sent.known.learn(record.exchange, symbol, name)
+            self._sent.known.hear(record.exchange, symbol, name)
         return msgspec.structs.replace(record, symbol=symbol)
 
     def prepare(self, items: Sequence[Item], moves: Sequence[Move], marks: Mapping[str, Mark | None]) -> MarketFlush:
@@ -134,9 +136,14 @@ class MarketFlush:
         self._sink = sink
         self._items = items
         self._metrics = metrics
-        self._flush = prepare(moves, [item.content for item in items], names, marks=marks, origin=self._origin)
+        self._prepared = partial(
+            prepare, moves, [item.content for item in items], names, marks=marks, origin=self._origin
+        )
+        self._flush = self._prepared()
 
     async def write(self, database: Database) -> None:
+        if await symbols.keep_heard(database):
+            self._flush = self._prepared()
         await write(database, self._flush)
 
     def committed(self, took_s: float) -> None:

@@ -18,8 +18,8 @@ _NAMES_KEPT = 200_000  # more can only be invented
 class KnownMarkets:
     """The venues' own names of the markets that this process knows of, each unique within its venue.
 
-    It learns them from the feeds' lists of markets, from the table `symbols` and from Kafka messages. What was learned
-    first stays: a name never changes hands while the process runs.
+    It learns them from the feeds' lists of markets, from Kafka messages and from the table `symbols`. The table is
+    right, whatever was learned before: rows are stored under its names. Else what was learned first stays.
     """
 
     def __init__(
@@ -39,6 +39,8 @@ class KnownMarkets:
         self._names: dict[tuple[str, str], str] = {}
         self._symbols: dict[tuple[str, str], str] = {}
         self._exchanges: set[str] = set()  # whose lists feeds have brought
+        self.heard: dict[tuple[str, str], str] = {}
+        """Names from messages, until the table `symbols` has them: those of the next process must be the same."""
 
     def learn(self, exchange: str, symbol: str, name: str) -> None:
         """Remember a market's name, unless the market or the name is known already, or there are too many."""
@@ -46,6 +48,22 @@ class KnownMarkets:
         if is_new and len(self._names) < _NAMES_KEPT:
             self._names[exchange, symbol] = name
             self._symbols[exchange, name] = symbol
+
+    def hear(self, exchange: str, symbol: str, name: str) -> None:
+        """Learn a market's name from a message."""
+        count = len(self._names)
+        self.learn(exchange, symbol, name)
+        if len(self._names) > count:
+            self.heard[exchange, symbol] = name
+
+    def learn_stored(self, exchange: str, symbol: str, name: str) -> None:
+        """Remember the name that the table `symbols` has for a market, instead of any other one."""
+        if self._names.get((exchange, symbol)) != name:
+            if (known := self._names.pop((exchange, symbol), None)) is not None:
+                del self._symbols[exchange, known]
+            if (other := self._symbols.pop((exchange, name), None)) is not None:
+                del self._names[exchange, other]
+            self.learn(exchange, symbol, name)
 
     def name(self, exchange: str, symbol: str) -> str | None:
         """The venue's own name of a market; None if the market is not known."""
@@ -86,6 +104,8 @@ class Names:
         """The market's name in this style. Raises MarketUnknown."""
         if self.style == "unified":
             return symbol
+        if self.style == "venue":
+            return self._of_venue(exchange, symbol)
         name = self._kept.get((exchange, symbol))
         if name is None:
             name = self._made(exchange, symbol)
@@ -122,10 +142,9 @@ class Names:
         return True
 
     def _made(self, exchange: str, symbol: str) -> str:
-        if self.style == "compact":
-            return compact_symbol(exchange, symbol)
-        if self.style == "dash":
-            return dash_symbol(exchange, symbol)
+        return (compact_symbol if self.style == "compact" else dash_symbol)(exchange, symbol)
+
+    def _of_venue(self, exchange: str, symbol: str) -> str:
         name = self.known.name(exchange, symbol)
         if name is None:
             raise MarketUnknown(
