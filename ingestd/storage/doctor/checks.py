@@ -119,12 +119,9 @@ async def _read_migrations(examined: Examined) -> str | None:
 def judge_migrations(problem: str | None, config: Config) -> Iterator[Finding]:  # noqa: ARG001 # as every check
     """A schema that is not this version's."""
     if problem is not None:
-        remedy = next((line for line in (f"{MIGRATE} --rename-symbols", MIGRATE) if _command(line) in problem), None)
-        yield Finding("error", "schema", problem, remedy or "ingestd migrate status -c FILE")
-
-
-def _command(remedy: str) -> str:
-    return remedy.replace(" -c FILE", "")
+        commands = (f"{MIGRATE} --rename-symbols", MIGRATE)
+        named = (command for command in commands if command in problem or command.replace(" -c FILE", "") in problem)
+        yield Finding("error", "schema", problem, next(named, "ingestd migrate status -c FILE"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from ingestd.storage.doctor.drift import compare
 from ingestd.storage.doctor.findings import Finding
 from ingestd.storage.engine import Engine
 from ingestd.storage.migrate import migrate
+from ingestd.venues.market_names import KnownMarkets, Names
 from tests.support.described import with_packs
 from tests.support.postgres import DatabaseForTest, Server, default_config, running_server, temporary_database
 
@@ -365,6 +366,14 @@ async def test_a_database_without_a_schema(empty_database: DatabaseForTest) -> N
     assert (found.level, found.remedy) == ("error", "ingestd migrate -c FILE")
     assert set(report.findings) == {"server", "migrations"}
     assert "schema" in report.left_out
+
+
+async def test_a_database_of_another_style(postgres_database: DatabaseForTest) -> None:
+    db = await postgres_database.connect(names=Names("compact", KnownMarkets(list)))
+    report = await examine(db, CONFIG)
+    await db.close()
+    (found,) = report.findings["migrations"]
+    assert (found.level, found.remedy) == ("error", "ingestd migrate -c FILE --rename-symbols")
 
 
 async def test_an_extension_whose_library_is_gone(timescaledb_server: Server) -> None:
