@@ -154,6 +154,8 @@ async def _wanted(db: Database) -> _Conversion | None:
 async def _begin(db: Database, engine: Engine, work: _Conversion, lock_timeout_s: float) -> _Conversion:
     """Record that the conversion has begun, fence off what still writes, and pause the policies, all or nothing."""
     async with locked(db, lock_timeout_s):
+        await db.script("LOCK TABLE ingestd_settings IN ACCESS EXCLUSIVE MODE")  # whoever starts now reads what follows
+        await _require_no_daemon(db)
         await _require_settings(db, work)
         await db.script(_TABLE)
         if not work.back:

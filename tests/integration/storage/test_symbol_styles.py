@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from collections.abc import Iterator
@@ -18,7 +19,16 @@ from ingestd.events.tables import store_events
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Candle, FeedGap, Record
 from ingestd.status import MarketInfo
-from ingestd.storage import candle_rebuild, gap_filling, gap_ledger, rollups, symbol_style, symbols
+from ingestd.storage import (
+    candle_rebuild,
+    gap_filling,
+    gap_ledger,
+    migration_steps,
+    rollups,
+    symbol_rename,
+    symbol_style,
+    symbols,
+)
 from ingestd.storage import engine as engines
 from ingestd.storage.database import Database
 from ingestd.storage.gap_ledger import GapChoice
@@ -305,6 +315,24 @@ async def test_nothing_is_renamed_while_a_daemon_is_connected(database: Database
         await migrate(db, config_of("dash"), rename_symbols=True)
     await daemon.close()
     await db.close()
+
+
+async def test_a_daemon_that_starts_before_the_renaming_begins_stops_it(postgres_database: DatabaseForTest) -> None:
+    """It has read the style already, and has no position yet that could be fenced off."""
+    db = await postgres_database.connect(names=Names("dash"), application_name="psql")
+    other = await postgres_database.connect(application_name="another migration")
+    async with migration_steps.locked(other, 1):
+        renaming = asyncio.create_task(symbol_rename.rename(db, lock_timeout_s=10))
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        while not await other.fetchval(waiting):
+            await asyncio.sleep(0.01)
+        daemon = await postgres_database.connect(application_name="ingestd main")
+        await check_schema(daemon)
+    with pytest.raises(SchemaError, match=r"'ingestd main' from .* is connected: stop every daemon"):
+        await renaming
+    await check_schema(daemon)
+    for connection in (daemon, other, db):
+        await connection.close()
 
 
 async def test_a_conversion_to_names_that_are_not_known_changes_nothing(database: DatabaseForTest) -> None:
