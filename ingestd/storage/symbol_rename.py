@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import structlog
 
 from ingestd.channels import TABLE_OF
-from ingestd.errors import DatabaseError, MarketUnknown, SchemaError
+from ingestd.errors import ConnectionLost, DatabaseError, MarketUnknown, SchemaError
 from ingestd.failpoints import passing
 from ingestd.storage import engine as engines
 from ingestd.storage import relation_traits, symbol_style, symbol_texts
@@ -271,12 +271,13 @@ async def _rename_part(db: Database, part: _Part, work: _Conversion, lock_timeou
             else:
                 await db.execute("INSERT INTO ingestd_renamed (part) VALUES ($1)", part.name)
             return count
-    except DatabaseError as error:
-        if error.sqlstate == _GONE and await db.fetchval("SELECT to_regclass($1::text)::text", part.name) is None:
+    except (ConnectionLost, DatabaseError) as error:
+        state = error.sqlstate if isinstance(error, DatabaseError) else ""
+        if state == _GONE and await db.fetchval("SELECT to_regclass($1::text)::text", part.name) is None:
             return None  # retention has dropped the chunk
         raise SchemaError(
-            f"{db.target}: the renaming stopped at {part.name}: {error} [{error.sqlstate}]; what is done is kept, and "
-            "the same command goes on from there, or goes back with the old style"
+            f"{db.target}: the renaming stopped at {part.name}: {error}{state and f' [{state}]'}; what is done is "
+            "kept, and the same command goes on from there, or goes back with the old style"
         ) from error
 
 

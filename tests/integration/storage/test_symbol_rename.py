@@ -342,6 +342,23 @@ async def test_no_table_with_symbols_is_forgotten(postgres_database: DatabaseFor
     await db.close()
 
 
+async def test_a_chunk_that_retention_drops_meanwhile_is_not_missed(timescaledb_database: DatabaseForTest) -> None:
+    """By hand, since the policies are paused."""
+    db, other = [await timescaledb_database.connect(application_name="test") for _ in "12"]
+    await fill(db)
+    async with other.transaction():
+        dropped = await other.fetch("SELECT drop_chunks('trades', older_than => INTERVAL '5 days')")
+        renaming = asyncio.create_task(convert(db, "dash"))
+        while not await other.fetchval("SELECT count(*) FROM pg_locks WHERE relation IS NOT NULL AND NOT granted"):
+            await asyncio.sleep(0.05)
+    assert (await renaming)[0].startswith("renamed symbols from the style 'unified' to 'dash'")
+    names = {Names("dash").name("binance", symbol) for symbol in (SPOT, QUOTED)}
+    assert len(dropped) == 1
+    assert {table: set(rows) for table, rows in (await stored(db)).items()} == dict.fromkeys(TABLES, names)
+    for connection in (db, other):
+        await connection.close()
+
+
 async def test_a_part_that_somebody_holds_stops_the_conversion_and_the_same_command_goes_on(
     database: DatabaseForTest,
 ) -> None:
@@ -355,6 +372,17 @@ async def test_a_part_that_somebody_holds_stops_the_conversion_and_the_same_comm
             SchemaError, match=r"stopped at public\.feed_gaps: .*lock timeout.*the same command goes on"
         ):
             await migrate(db, config_of("dash"), rename_symbols=True, lock_timeout_s=0.5)
+    killed = await database.connect(names=Names("dash"), application_name="killed")
+    async with reader.transaction():
+        await reader.script("LOCK TABLE candle_audit IN ACCESS EXCLUSIVE MODE")
+        renaming = asyncio.create_task(migrate(killed, config_of("dash"), rename_symbols=True))
+        waiting = "FROM pg_stat_activity WHERE application_name = 'killed' AND wait_event_type = 'Lock'"
+        while not await db.fetchval(f"SELECT pg_terminate_backend(pid) {waiting}"):
+            await asyncio.sleep(0.05)
+    with pytest.raises(
+        SchemaError, match=r"stopped at public\.candle_audit: the connection .* the same command goes on"
+    ):
+        await renaming
     await migrate(db, config_of("dash"), rename_symbols=True)
     assert await stored(db) == named(before, db.names)
     for connection in (db, reader):
