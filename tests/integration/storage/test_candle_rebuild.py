@@ -8,6 +8,7 @@ late and were not refreshed. What is right comes from plain Python over all trad
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from ingestd.errors import SchemaError
 from ingestd.storage import candle_rebuild, migrate, rollups
 from ingestd.storage import engine as engines
 from ingestd.storage.database import Database
+from ingestd.venues.market_names import Names
 from tests.integration.storage.test_candles import candles, store
 from tests.support.candles import BUCKETS, TradeRow, expected_candles
 from tests.support.postgres import DatabaseForTest, default_config
@@ -215,6 +217,30 @@ async def test_candles_that_the_old_daemon_makes_while_it_is_interrupted_are_kep
         dropped = relation in ("candles_1m", "candles_5m", "candles_15m", "candles_30m")
         rows = [row for row in [*GONE, *STORED, *came_late] if row.time > HOLE - DAY or not dropped]
         assert await candles(db, relation) == expected_candles(rows, bucket), relation
+    await db.close()
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("steps_done", [1, 20, 30], ids=["made", "half kept", "old ones not dropped"])
+async def test_symbols_are_renamed_after_an_interrupted_rebuild(
+    timescaledb_database: DatabaseForTest, steps_done: int
+) -> None:
+    """One command finishes the one, and then begins the other."""
+    db = await old_database(timescaledb_database)
+    config = default_config(database={"dsn": "postgresql://x/y", "symbol_style": "compact"})
+    failpoints.arm({failpoints.VARIABLE: f"migrate.step:{steps_done}:raise", failpoints.TEST_FLAG: "1"})
+    for interrupted in (True, False):
+        db.names = Names("compact")
+        with pytest.raises(OSError, match="failpoint") if interrupted else nullcontext():
+            await migrate.migrate(db, config, rename_symbols=True)
+        db = await again(timescaledb_database, db)
+    short = dict(zip(SYMBOLS, ("BTCUSDT", "ETHUSDT.P", "BTCUSD.BTC.P"), strict=True))
+    short |= {"BTC/USD:BTC-260626": "BTCUSD.BTC-260626", "ETH/BTC:BTC": "ETHBTC.P"}
+    for relation, bucket in BUCKETS.items():
+        dropped = relation in ("candles_1m", "candles_5m", "candles_15m", "candles_30m")
+        rows = [row for row in EVERYTHING if row.time > HOLE - DAY or not dropped]
+        renamed = [(*row[:2], short[row[2] or ""], *row[3:]) for row in expected_candles(rows, bucket)]
+        assert sorted(await candles(db, relation), key=str) == sorted(renamed, key=str), relation
     await db.close()
 
 
