@@ -30,7 +30,7 @@ from ingestd.feeds.past.id_runs import Window, merged
 from ingestd.feeds.past.trade_search import Request, TradeSearch
 from ingestd.records import MarketRecord, Record, Trade
 from ingestd.retry import Backoff
-from ingestd.storage import gap_filling, indicator_rows, rollups
+from ingestd.storage import gap_filling, indicator_rows, rollups, symbols
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
 from ingestd.storage.migrate import check_schema
@@ -39,6 +39,7 @@ from ingestd.storage.writer import positions
 from ingestd.storage.writer.positions import Move, Place
 from ingestd.storage.writer.writer import Flush, prepare, write
 from ingestd.validation import rejection, rejection_reason
+from ingestd.venues.symbol_names import venue_symbol
 from ingestd.venues.trades import Paging, Series
 
 log = structlog.get_logger()
@@ -169,6 +170,7 @@ class _Work:
         await asyncio.sleep(max(0.0, left_us / 1e6))  # what the venue says about the end of the range must be final
         try:
             history.require(wanted.channel, wanted.symbol)
+            await self._know_name(history)
             await (self._trades(history) if wanted.channel == "trades" else self._rows(history))
         except FeedError as error:
             report.verdict = f"{past.NOT_PROVED}{error}"
@@ -183,6 +185,12 @@ class _Work:
             await self._store([], wanted.span_us)
             self._progress(1.0, report)
         return report
+
+    async def _know_name(self, history: CcxtHistory) -> None:
+        """In the style `venue` a market that no daemon has listed in this database gets its name here."""
+        exchange, symbol = self._wanted.exchange, self._wanted.symbol
+        self._db.names.known.hear(exchange, symbol, venue_symbol(exchange, symbol, history.market_id(symbol)))
+        await symbols.keep_heard(self._db)
 
     def _left(self) -> Window:
         """The part of the range that neither this run nor earlier ones have proved."""

@@ -111,6 +111,10 @@ class CcxtHistory:
                 raise FeedError(f"the venue's list of {family.name} markets cannot be had: {why}")
         return nearest_markets(symbol, self.exchange.markets)
 
+    def market_id(self, symbol: str) -> str:
+        """The venue's id of a market that it lists."""
+        return str(self.exchange.markets[symbol]["id"])
+
     def series(self, symbol: str) -> Series:
         """The REST endpoint whose trade ids match this feed's stream. Raises Unfillable if there is none."""
         return stream_series(self.exchange, symbol, has_key=self._has_key)
