@@ -16,11 +16,15 @@ LEFT JOIN LATERAL (
        OR (known.exchange = asked.exchange COLLATE "C" AND known.compact = asked.name COLLATE "C")
        OR (known.exchange = asked.exchange COLLATE "C" AND known.dash = asked.name COLLATE "C")
        OR (known.exchange = asked.exchange COLLATE "C" AND known.venue_name = asked.name COLLATE "C")
+       OR (known.exchange = asked.exchange COLLATE "C" AND known.market_id = asked.name COLLATE "C")
     ORDER BY CASE style.recorded WHEN 'compact' THEN known.compact WHEN 'dash' THEN known.dash
                                  WHEN 'venue' THEN coalesce(known.venue_name, '') ELSE known.symbol END
                  = asked.name COLLATE "C" DESC,
              known.symbol = asked.name COLLATE "C" DESC,
              known.compact = asked.name COLLATE "C" DESC,
-             known.dash = asked.name COLLATE "C" DESC
+             known.dash = asked.name COLLATE "C" DESC,
+             coalesce(known.venue_name = asked.name COLLATE "C", false) DESC,
+             known.status = 'deprecated',
+             known.type IS DISTINCT FROM 'spot'
     LIMIT 1
 ) AS market ON true

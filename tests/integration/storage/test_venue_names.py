@@ -10,6 +10,7 @@ from ingestd.status import MarketInfo
 from ingestd.storage import symbol_style, symbols
 from ingestd.storage.database import Database
 from ingestd.storage.migrate import migrate
+from ingestd.storage.migrations import read_sql
 from ingestd.storage.writer.writer import prepare, write
 from ingestd.validation import TimeWindow
 from ingestd.venues.market_names import KnownMarkets, Names
@@ -54,10 +55,10 @@ async def test_a_market_keeps_its_first_name(postgres_database: DatabaseForTest)
     assert await stored_as(db, "BTC/USDT", 1) == "XBTUSDT"
 
     # The id changes, and the old one is given to another market, while the process runs and at its next start.
-    after = [market("BTC/USDT", "BTCUSDT"), market("XBT/USDT", "XBTUSDT"), market("ETH/USDT", "ETHUSDT")]
+    after = [market("BTC/USDT", "BTC1USDT"), market("XBT/USDT", "XBTUSDT"), market("ETH/USDT", "ETHUSDT")]
     await symbols.store_lists(db, after)
     assert await listed_as(db) == {
-        "BTC/USDT": ("BTCUSDT", "XBTUSDT", "active"),
+        "BTC/USDT": ("BTC1USDT", "XBTUSDT", "active"),
         "ETH/USDT": ("ETHUSDT", "ETHUSDT", "active"),
         "XBT/USDT": ("XBTUSDT", "XBTUSDT.XBTUSDT", "active"),
     }
@@ -67,16 +68,21 @@ async def test_a_market_keeps_its_first_name(postgres_database: DatabaseForTest)
         assert await stored_as(db, "XBT/USDT", number + 1) == "XBTUSDT.XBTUSDT"
         await db.close()
         db = await restarted(postgres_database, after)
+    # Programs may say the present id.
+    for said, meant in {"BTC1USDT": "XBTUSDT", "XBT/USDT": "XBTUSDT.XBTUSDT", "Y": None}.items():
+        assert await db.fetchval("SELECT ingestd_stored_symbol('binance', $1)", said) == (meant or said)
+        (row,) = await db.fetch(read_sql("queries/repository/names.sql"), ["binance"], [said])
+        assert row["venue_name"] == meant
     # A market that is not listed any more keeps a name that nobody else takes.
     await symbols.store_lists(db, after[1:])
-    assert (await listed_as(db))["BTC/USDT"] == ("BTCUSDT", "XBTUSDT", "deprecated")
+    assert (await listed_as(db))["BTC/USDT"] == ("BTC1USDT", "XBTUSDT", "deprecated")
     await db.close()
 
     # In another style the name follows the venue's id.
     db = await restarted(postgres_database, after, "dash")
     assert {row["symbol"] for row in await db.fetch("SELECT symbol FROM trades")} == {"BTC-USDT", "XBT-USDT"}
     await symbols.store_lists(db, after)
-    assert (await listed_as(db))["BTC/USDT"][1] == "BTCUSDT"
+    assert (await listed_as(db))["BTC/USDT"][1] == "BTC1USDT"
     assert (await listed_as(db))["XBT/USDT"][1] == "XBTUSDT"
     await db.close()
 
@@ -97,7 +103,7 @@ async def test_a_name_that_only_messages_have_told_is_the_same_for_the_next_proc
     """The role `sink` has no lists. The daemon that sends is restarted after the venue has renamed the id, and one of
     three processes began to read before any of them had stored a name."""
     first, beside = [await restarted(postgres_database, []) for _ in "12"]
-    for number, (db, market_id) in enumerate([(first, "XBTUSDT"), (beside, "BTCUSDT"), (None, "BTCUSDT")]):
+    for number, (db, market_id) in enumerate([(first, "XBTUSDT"), (beside, "BTC1USDT"), (None, "BTC1USDT")]):
         db = db or await restarted(postgres_database, [])
         sent = Names("venue", db.names.known)
         store = MarketStore("p", lambda _now: TimeWindow({}, 10**16), Metrics(), sent=sent, stored=db.names)
