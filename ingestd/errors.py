@@ -388,11 +388,3 @@ def copy_line(context: str) -> int | None:
     """
     match = _COPY_LINE.search(context)
     return int(match.group(1)) if match else None
-
-
-_SUBSCRIBED_ALREADY = re.compile(r"\balready\b.*subscri|subscri.*\b(already|dup)|^already exist", re.IGNORECASE)
-
-
-def says_subscribed(text: str) -> bool:
-    """Whether the venue's error only says that the subscription exists already, which is no refusal."""
-    return _SUBSCRIBED_ALREADY.search(text) is not None

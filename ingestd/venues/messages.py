@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol, TypeAlias
 
@@ -67,3 +68,11 @@ class Decoder(Protocol):
         Raises ValueError (or its subclass `msgspec.DecodeError`) on a frame that the venue's documentation does not
         allow; then no part of the frame is used.
         """
+
+
+_SUBSCRIBED_ALREADY = re.compile(r"\balready\b.*subscri|subscri.*\b(already|dup)|^already exist", re.IGNORECASE)
+
+
+def says_subscribed(text: str) -> bool:
+    """Whether the venue's error only says that the subscription exists already, which is no refusal."""
+    return _SUBSCRIBED_ALREADY.search(text) is not None

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import structlog
 
 from ingestd.clock import monotonic_s, now_us
-from ingestd.errors import BookBroken, ChannelError, FeedError, RateLimited, Refused, SymbolError, says_subscribed
+from ingestd.errors import BookBroken, ChannelError, FeedError, RateLimited, Refused, SymbolError
 from ingestd.feeds.ccxt.call_state import CallSockets, Retries, Signals
 from ingestd.feeds.ccxt.ccxt_errors import translated
 from ingestd.feeds.ccxt.channels import Method
@@ -20,6 +20,7 @@ from ingestd.feeds.streams.quarantine import REFUSALS_TO_QUARANTINE, Quarantine,
 from ingestd.log_limit import LogLimit
 from ingestd.records import Channel
 from ingestd.retry import Backoff
+from ingestd.venues.messages import says_subscribed
 
 log = structlog.get_logger()
 

@@ -9,7 +9,7 @@ from dataclasses import KW_ONLY, dataclass
 
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config.models import FeedConfig
-from ingestd.errors import FeedError, RateLimited, says_subscribed
+from ingestd.errors import FeedError, RateLimited
 from ingestd.feeds.native.message_reader import MessageReader
 from ingestd.feeds.native.refusals import Refusals
 from ingestd.feeds.native.socket import Socket, connect
@@ -22,7 +22,7 @@ from ingestd.feeds.streams.staleness import Staleness
 from ingestd.feeds.urls import mapped_url
 from ingestd.gaps.causes import DISCONNECT
 from ingestd.retry import SETTLED_S, Backoff
-from ingestd.venues.messages import Decoder, FrameNumber, Message, Notice
+from ingestd.venues.messages import Decoder, FrameNumber, Message, Notice, says_subscribed
 from ingestd.venues.venue import Asked, KeepAlive, Limits, Venue
 
 _SHOWN_BYTES = 200
