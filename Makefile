@@ -92,7 +92,7 @@ instructions: setup ## Count anew the instructions that the regression guard com
 
 lock: ## Resolve the dependencies anew (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
-	$(LOCK) --upgrade --extra embedded --extra plot --extra sqlalchemy --extra arrow --extra indicators --group dev -o requirements.lock pyproject.toml
+	$(LOCK) --upgrade --extra embedded --extra plot --extra sqlalchemy --extra arrow --extra indicators --extra connections --group dev -o requirements.lock pyproject.toml
 	$(LOCK) --constraint requirements.lock -o requirements-runtime.lock pyproject.toml
 	echo hatchling | $(LOCK) --constraint requirements.lock -o requirements-build.lock -
 

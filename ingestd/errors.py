@@ -11,6 +11,7 @@
     ├── SinkStateError         a sink's file in the state directory is unusable
     ├── SchemaError            the database has another schema
     ├── PayloadError           the repository is given what no table takes
+    ├── SealBroken             a stored secret cannot be read with any of the keys
     ├── LeaseLost              another ingestd captures this shard
     ├── Interrupted            a signal ended a command
     ├── Fenced                 a newer lease term has begun
@@ -124,6 +125,10 @@ class MarketUnknown(IngestdError):
 
 class PayloadError(IngestdError):
     """The repository was given a row that no table takes; the message says why."""
+
+
+class SealBroken(IngestdError):
+    """A stored secret cannot be read: its key is not among those given, or it was changed or moved."""
 
 
 class SchemaError(IngestdError):

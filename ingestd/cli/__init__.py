@@ -31,6 +31,7 @@ COMMANDS = {
     "run": "Capture until stopped.",
     "check": "Check a configuration and print the effective settings.",
     "migrate": "Bring the database to this version's schema.",
+    "connections": "Store and rotate the credentials of exchange connections.",
     "doctor": "Find what is wrong with the database, and what mends it.",
     "gaps": "List the periods in which data may be missing, and why.",
     "backfill": "Fetch historical data of a venue and store it.",

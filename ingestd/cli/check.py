@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import orjson
 
+from ingestd.applications.keys import keys_of
 from ingestd.cli.loading import load_runnable, with_lines_of_symbols_files
 from ingestd.cli.options import config_option, json_option
 from ingestd.cli.say import counted, say, say_json
@@ -55,6 +56,7 @@ def check(config_file: Path, connect: bool, as_json: bool) -> None:
         raise SystemExit(2) from error
     settings = redact_value(effective(config))
     notes = [*configuration.deprecated(config), *notes_of(config), *readable_by_all(config, config_file)]
+    notes += _unusable_keys(config)
     answers = _answers(config) if connect else {}
     problems = sum(len(answer.problems) for answer in answers.values())
     if as_json:
@@ -110,6 +112,17 @@ def notes_of(config: Config) -> list[Problem]:
     doubtful = with_lines_of_symbols_files(config, catalog.doubtful(config.feeds, config.instance.state_dir))
     useless = [*catalog.pointless(config.feeds), *_without_candles(config.feeds)]
     return [*hard_to_fill, *useless, *doubtful, *_named_twice(config.feeds)]
+
+
+def _unusable_keys(config: Config) -> Sequence[Problem]:
+    """A note and no mistake: a daemon does without these keys, and may not be allowed to read them."""
+    if config.connections.key_file is None and not config.connections.other_key_files:
+        return ()
+    try:
+        keys_of(config.connections)
+    except ConfigError as error:
+        return error.problems
+    return ()
 
 
 def _named_twice(feeds: Sequence[FeedConfig]) -> Iterator[Problem]:

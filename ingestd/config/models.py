@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import Field, StringConstraints, create_model, model_validator
 
 from ingestd.channels import ROWS, Channel
+from ingestd.config.connections import ConnectionsConfig
 from ingestd.config.indicators import IndicatorsConfig
 from ingestd.config.packs import PacksConfig
 from ingestd.config.secrets import hide
@@ -235,6 +236,7 @@ class Config(_WithSinks):
     packs: PacksConfig = PacksConfig()
     events: EventsConfig = EventsConfig()
     indicators: IndicatorsConfig = IndicatorsConfig()
+    connections: ConnectionsConfig = ConnectionsConfig()
     feeds: list[FeedConfig] = []
 
     def section(self, options: type[SectionT]) -> SectionT:

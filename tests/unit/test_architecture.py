@@ -54,6 +54,7 @@ SEAMS = {
     "redis": {"ingestd/sinks/redis/connecting.py"},
     "talib": {"ingestd/indicators/compute.py"},
     "numpy": {"ingestd/indicators/compute.py"},
+    "cryptography": {"ingestd/applications/sealing.py"},
     "matplotlib": {"ingestd/lab/bench/plot.py"},
     "cryptofeed": {"ingestd/lab/bench/peer_cryptofeed.py"},  # run by another interpreter, imported by nothing
     "aiokafka": {  # a batch, a fetch, reaching a broker, producing, a group's member, its errors
@@ -197,6 +198,8 @@ def test_every_arrow_points_down() -> None:
         ("service", "sinks", True),
         ("service", "sinks/redis", False),
         ("feeds/ccxt", "ops", False),
+        ("applications", "repository", False),
+        ("service", "applications", False),
     ],
 )
 def test_the_page_says_what_the_design_says(room: str, imported: str, may: bool) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -23,6 +23,7 @@ from redis.crc import key_slot
 from ingestd.config.urls import split_url
 from ingestd.errors import ConfigError, LiveServerError, Problem
 from ingestd.sinks.redis.options import RedisConfig
+from ingestd.sinks.redis.resp import pack
 
 _SENTINEL_PORT = 26379
 _PORT = 6379
@@ -230,6 +231,26 @@ async def _cluster(address: Address, kind: type[AbstractConnection], options: di
     index_by_slot = [masters.index(places[slot]) if slot in places else 0 for slot in range(16384)]
     server.index_of = lambda key: index_by_slot[key_slot(key)]
     return server
+
+
+async def ask(server: Server, key: bytes, commands: Sequence[Sequence[bytes]]) -> list[Any]:
+    """Send commands that concern one key, and return their replies; for a refused command, a LiveServerError.
+
+    Raises LiveServerError if the connection is lost or a reply does not come within `reply_timeout_s`.
+    """
+    connection = server.connections[0 if server.index_of is None else server.index_of(key)]
+    try:
+        await connection.send_packed_command([pack(*command) for command in commands])
+        return [await _reply(connection) for _ in commands]
+    except (*_DRIVER_ERRORS, OSError) as error:
+        raise LiveServerError(explained(str(error))) from error
+
+
+async def _reply(connection: AbstractConnection) -> Any:
+    try:
+        return await connection.read_response()
+    except driver.ResponseError as error:
+        return LiveServerError(explained(str(error)))
 
 
 def is_refusal(error: Exception) -> bool:

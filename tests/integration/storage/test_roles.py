@@ -17,6 +17,7 @@ import structlog.testing
 from click.testing import CliRunner
 
 from ingestd import cli
+from ingestd.applications import Credentials, Key, Keys, put_connection, rotate
 from ingestd.backfill import audit
 from ingestd.channels import ROWS
 from ingestd.clock import from_datetime, to_datetime
@@ -190,6 +191,10 @@ async def test_packs(empty_database: DatabaseForTest, tmp_path: Path, roles_firs
     async with connected(empty_database, "writer") as db:
         assert await db.fetchval("SELECT count(*) FROM kairos.orders") == 1
         assert await db.fetchval("SELECT count(*) FROM analytics.performance_metrics") > 0
+        keys = Keys(Key(bytes(range(32))))
+        await db.execute("INSERT INTO platform.users (id, username, email, password_hash) VALUES (7, 'a', 'b', '-')")
+        await put_connection(db, keys, 7, "binance", Credentials("k", "s"))
+        assert (await rotate(db, keys)).already == 1
         for sql in ("DROP TABLE kairos.orders", "CREATE TABLE kairos.mine (x integer)", "TRUNCATE fks.trades"):
             await denied(db, sql)
     async with connected(empty_database, "reader") as db:
