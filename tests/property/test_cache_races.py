@@ -120,7 +120,7 @@ def test_a_read_after_a_write_sees_it(outages: bool, seed: int, readers: int, wr
             ended.append(version)
 
     async def read() -> None:
-        for _ in range(15):
+        for _ in range(12):
             await world.step()
             known = max(ended)
             number = next(numbers)

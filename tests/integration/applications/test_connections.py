@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from ingestd import applications as apps
@@ -61,33 +59,34 @@ async def test_what_is_put_is_read_and_nowhere_in_the_clear(db: Database) -> Non
         await apps.put_connection(db, keys, 7, "okx", SECRETS)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        "UPDATE platform.exchange_connections SET user_id = 8",
-        "UPDATE platform.exchange_connections SET user_id = NULL",
-        "UPDATE platform.exchange_connections SET exchange_name = 'kraken'",
-        "UPDATE platform.exchange_connections SET id = id + 100",
-        "UPDATE platform.exchange_connections SET api_key_encrypted = api_secret_encrypted",
-        "UPDATE platform.exchange_connections SET api_secret_encrypted = substr(api_secret_encrypted, 1, 30)",
-        "UPDATE platform.exchange_connections SET api_key_encrypted = 'plain'",
-        "UPDATE platform.exchange_connections SET api_key_encrypted = other.api_key_encrypted FROM"
-        " platform.exchange_connections AS other WHERE other.id <> exchange_connections.id",
-    ],
-)
-async def test_what_is_moved_or_changed_is_refused(db: Database, change: str) -> None:
+CHANGES = [
+    "UPDATE platform.exchange_connections SET user_id = 8",
+    "UPDATE platform.exchange_connections SET user_id = NULL",
+    "UPDATE platform.exchange_connections SET exchange_name = 'kraken'",
+    "UPDATE platform.exchange_connections SET id = id + 100",
+    "UPDATE platform.exchange_connections SET api_key_encrypted = api_secret_encrypted",
+    "UPDATE platform.exchange_connections SET api_secret_encrypted = substr(api_secret_encrypted, 1, 30)",
+    "UPDATE platform.exchange_connections SET api_key_encrypted = 'plain'",
+    "UPDATE platform.exchange_connections SET api_key_encrypted = other.api_key_encrypted FROM"
+    " platform.exchange_connections AS other WHERE other.id <> exchange_connections.id",
+]
+
+
+async def test_what_is_moved_or_changed_is_refused(db: Database) -> None:
     keys = Keys(NEW)
-    ids = [await apps.put_connection(db, keys, 7, "binance", SECRETS) for _ in range(2)]
-    await db.execute(change)
-    shift = 100 if "id + 100" in change else 0
-    for connection_id in ids:
-        with pytest.raises(SealBroken, match=f"of the connection {connection_id + shift}: ") as caught:
-            await apps.read_connection(db, keys, connection_id + shift)
-        assert "4711" not in str(caught.value)
-    before = await stored(db)
-    done = await apps.rotate(db, Keys(OLD, [NEW]))
-    assert (done.again, done.already, done.unreadable, len(done.reasons)) == (0, 0, 2, 2)
-    assert await stored(db) == before
+    for change in CHANGES:
+        await db.execute("DELETE FROM platform.exchange_connections")
+        ids = [await apps.put_connection(db, keys, 7, "binance", SECRETS) for _ in range(2)]
+        await db.execute(change)
+        shift = 100 if "id + 100" in change else 0
+        for connection_id in ids:
+            with pytest.raises(SealBroken, match=f"of the connection {connection_id + shift}: ") as caught:
+                await apps.read_connection(db, keys, connection_id + shift)
+            assert "4711" not in str(caught.value), change
+        before = await stored(db)
+        done = await apps.rotate(db, Keys(OLD, [NEW]))
+        assert (done.again, done.already, done.unreadable, len(done.reasons)) == (0, 0, 2, 2), change
+        assert await stored(db) == before
 
 
 class Failing(Keys):
@@ -134,17 +133,20 @@ async def test_a_rotation_that_is_killed_anywhere_loses_nothing(db: Database, mo
         await apps.read_connection(db, old, ids[1])
 
 
-async def test_a_rotation_tells_how_far_it_is_and_keeps_what_else_changes(db: Database) -> None:
+async def test_a_rotation_tells_how_far_it_is_and_keeps_what_else_changes(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingestd.applications.connections.BATCH_ROWS", 10)
     old, both = Keys(OLD), Keys(NEW, [OLD])
-    ids = [await apps.put_connection(db, old, 7, "binance", numbered(number)) for number in range(250)]
-    await db.execute("UPDATE platform.exchange_connections SET updated_at = '2026-01-01', is_active = id % 2 = 0")
+    ids = [await apps.put_connection(db, old, 7, "binance", numbered(number)) for number in range(25)]
+    await db.execute("UPDATE platform.exchange_connections SET updated_at = '2026-01-01', is_active = id % 5 = 0")
     seen: list[apps.Rotated] = []
     done = await apps.rotate(db, both, seen.append)
-    assert [one.again for one in seen] == [100, 200, 250]
-    assert done == replace(seen[-1])
+    assert [one.again for one in seen] == [10, 20, 25]
+    assert done == seen[-1]
     rows = await db.fetch("SELECT DISTINCT updated_at::date::text AS day FROM platform.exchange_connections")
     assert [row["day"] for row in rows] == ["2026-01-01"]
-    assert await db.fetchval("SELECT count(*) FROM platform.exchange_connections WHERE is_active") == 125
+    assert await db.fetchval("SELECT count(*) FROM platform.exchange_connections WHERE is_active") == 5
     assert await apps.list_connections(db, ids[-3]) == (await apps.list_connections(db))[-2:]
     with pytest.raises(RuntimeError, match="a transaction is open"):
         async with db.transaction():
