@@ -85,7 +85,15 @@ ROWS: tuple[ChannelRow, ...] = (
         seldom=_MARKED,
         redis_channel="trades:{exchange}:{symbol}",
     ),
-    ChannelRow("order_book", BookSnapshot, "order_book", Days(1, 1, 30), drop_rank=1, has_past=False),
+    ChannelRow(
+        "order_book",
+        BookSnapshot,
+        "order_book",
+        Days(1, 1, 30),
+        drop_rank=1,
+        columns=("time", "exchange", "symbol", *own_fields(BookSnapshot), "received_at", "bid_price", "ask_price"),
+        has_past=False,
+    ),
     ChannelRow(
         "open_interest",
         OpenInterest,

@@ -47,6 +47,8 @@ PLACES: dict[str, str] = {
     "migrate.applied": "a migration has run, its row is not written",
     "migrate.recorded": "a migration is recorded, nothing is committed",
     "migrate.step": "a step of a long migration is done and recorded, the next has not begun",
+    "migrate.backfilled": "a batch of a backfill is committed, the next has not begun",
+    "migrate.indexed": "an index of one table or chunk is made, the next is not",
     "migrate.renamed": "the symbols of one part are renamed and that is recorded, the next has not begun",
 }
 

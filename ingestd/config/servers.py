@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -34,6 +34,11 @@ def require_user(name: str) -> str:
     return name
 
 
+MarketTable: TypeAlias = Literal[
+    "market_ticks", "trades", "order_book", "oi_snapshots", "funding", "ohlcv_data", "liquidations", "mark_prices"
+]
+
+
 class DatabaseConfig(Section):
     dsn: Annotated[str | None, MayHoldSecret(shown, lambda _: ())] = None  # its secrets are masked when it is read
     dsn_file: FilePath | None = None
@@ -49,6 +54,7 @@ class DatabaseConfig(Section):
     symbol_style: SymbolStyle = "unified"
     direct_compress: bool = False
     packs: list[PackName] = []
+    time_indexes: list[MarketTable] = []
 
     @model_validator(mode="after")
     def _one_dsn(self) -> DatabaseConfig:

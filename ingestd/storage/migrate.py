@@ -13,7 +13,17 @@ from functools import partial
 
 from ingestd.config.models import Config
 from ingestd.errors import SchemaError
-from ingestd.storage import candle_rebuild, migration_steps, migrations, packs, policies, symbol_rename, symbol_style
+from ingestd.storage import (
+    candle_rebuild,
+    migration_steps,
+    migrations,
+    packs,
+    phases,
+    policies,
+    symbol_rename,
+    symbol_style,
+    time_indexes,
+)
 from ingestd.storage import engine as engines
 from ingestd.storage import migration_records as records
 from ingestd.storage.database import Database
@@ -58,6 +68,9 @@ async def migrate(
     was_set_up = bool(await records.applied(db))
     await _settle_interrupted(db, files, "up", done, lock_timeout_s)
     for migration in migrations.pending(found, files, await records.applied(db)):
+        if migration.is_contract:
+            done += await phases.contract(db, migration, files, found, lock_timeout_s)
+            continue
         if _is_in_steps(migration, found):
             await _run_in_steps(db, _steps_up(migration, found), migration, "up", lock_timeout_s)
             done.append(f"applied {migration}")
@@ -74,6 +87,7 @@ async def migrate(
     else:
         async with locked(db, lock_timeout_s):
             done += await policies.converge(db, found, config)
+        done += await time_indexes.converge(db, found, config, lock_timeout_s)
     return done + await packs.migrate(db, found, config, lock_timeout_s)
 
 
@@ -96,7 +110,7 @@ async def plan(
     if interrupted is not None and (interrupted.direction == "down" or candle_rebuild.TAKE_OVER in interrupted.done):
         parts.append(f"-- first, of the interrupted migration {interrupted.version:04d}: {_note(interrupted)}")
     done = interrupted.done if interrupted is not None and interrupted.direction == "up" else frozenset()
-    parts += [f"-- {migration}\n{migration.up}{_steps_plan(migration, present, done)}" for migration in waiting]
+    parts += [f"-- {migration}\n{migration.up}{_after(migration, present, done)}" for migration in waiting]
     renaming = await symbol_rename.plan(db, present) if rename_symbols else []
     if not renaming and not waiting:
         await symbol_style.require(db)
@@ -107,6 +121,7 @@ async def plan(
         parts.append("-- then the policies: run this again after migrating to see what they would change")
     else:
         parts += [f"-- {change.text}\n{change.sql}" for change in await policies.changes(db, present, config)]
+        parts += await time_indexes.plan(db, present, config)
     parts += await packs.plan(db, present, config)
     return "\n".join(parts)
 
@@ -117,7 +132,11 @@ async def status(db: Database, of_packs: Sequence[str] = ()) -> list[MigrationSt
     applied = {row.version: row for row in await records.applied(db)}
     interrupted = await migration_steps.unfinished(db)
     notes = {} if interrupted is None else {interrupted.version: _note(interrupted)}
-    known: dict[int, Migration | Applied] = {row.version: row for row in migrations.load(engine)}
+    files = migrations.load(engine)
+    for file in files:
+        if file.is_contract and file.version not in applied:
+            notes[file.version] = await phases.waits_for(db, file, files, engine)
+    known: dict[int, Migration | Applied] = {row.version: row for row in files}
     known.update(applied)
     lines = [_line(row, notes.get(version, "")) for version, row in sorted(known.items())]
     return lines + [_line(row, note) for row, note in await packs.known(db, engine, of_packs)]
@@ -145,7 +164,11 @@ async def down(db: Database, to: int, *, pack: str = "", lock_timeout_s: float =
             if not applied or applied[-1].version <= to:
                 return undone
             await packs.require_none(db)
-            migration = files[applied[-1].version]
+            migration = files.get(applied[-1].version)
+            if migration is None:
+                raise SchemaError(
+                    f"migration {applied[-1]} is newer than this program: go back with the newer one first"
+                )
             if not _is_in_steps(migration, engine):
                 await records.run(db, migration, migration.down)
                 await records.unrecord(db, migration)
@@ -158,7 +181,7 @@ async def check_schema(db: Database, of_packs: Sequence[str] = ()) -> Engine:
     """Return the database's engine. Raises SchemaError if the schema, or a pack, is not the one this program needs."""
     engine = await engines.detect(db)
     applied = await records.applied(db)
-    waiting = migrations.pending(engine, migrations.load(engine), applied)
+    waiting = [file for file in migrations.pending(engine, migrations.load(engine), applied) if not file.is_contract]
     if waiting and not applied:
         raise SchemaError(f"{db.target}: the database is empty: run `ingestd migrate -c FILE`")
     if waiting:
@@ -270,8 +293,13 @@ def _note(interrupted: migration_steps.Unfinished) -> str:
     return f"{back}interrupted after {steps}; nothing is changed yet"
 
 
-def _steps_plan(migration: Migration, engine: Engine, done: Collection[str]) -> str:
-    """What follows the SQL of a migration in steps, as comments."""
+def _after(migration: Migration, engine: Engine, done: Collection[str]) -> str:
+    """What follows the SQL of a migration with a backfill, or in steps, as comments."""
+    if migration.backfill:
+        lines = migration.backfill.rstrip().splitlines()
+        return "\n".join(
+            ["\n-- later, in batches, each of one market and a stretch of time:", *(f"--   {line}" for line in lines)]
+        )
     if not _is_in_steps(migration, engine):
         return ""
     lines = [f"--   {step.name}{' (done)' if step.name in done else ''}" for step in _steps_up(migration, engine)]

@@ -7,11 +7,12 @@ Those of the schema are rows of `ingestd_migrations`; those of packs, of which e
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import ingestd
 from ingestd.errors import DatabaseError, SchemaError
 from ingestd.failpoints import passing
-from ingestd.storage import migrations
+from ingestd.storage import lock_waits, migrations
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
 from ingestd.storage.migration_steps import locked
@@ -72,11 +73,19 @@ async def applied_in_series(db: Database, pack: str) -> Sequence[Applied]:
 async def apply(
     db: Database, migration: Migration, files: Sequence[Migration], engine: Engine, lock_timeout_s: float
 ) -> bool:
-    """Run `up` and record it, in one transaction. False: another program did, while this one waited for the lock.
+    """Run `up` and record it, in one transaction, which is tried again while daemons hold what it must lock. False:
+    another program did, while this one waited for the lock.
 
     `files`: all migrations of its series. Raises SchemaError if the SQL fails, and the database is as before.
     """
-    async with locked(db, lock_timeout_s):
+    once = partial(_apply, db, migration, files, engine, lock_timeout_s)
+    return await lock_waits.retried(db, f"migration {migration}", once)
+
+
+async def _apply(
+    db: Database, migration: Migration, files: Sequence[Migration], engine: Engine, lock_timeout_s: float
+) -> bool:
+    async with locked(db, lock_timeout_s, brief=True):
         await db.script(_PACK_TABLE if migration.pack else _TABLE)
         if migration not in migrations.pending(engine, files, await applied_in_series(db, migration.pack)):
             return False
@@ -96,6 +105,8 @@ async def run(db: Database, migration: Migration, sql: str) -> None:
         await db.script(sql)
         await db.fetchval("SELECT set_config('search_path', $1, true)", path)  # a pack's SQL sets its own
     except DatabaseError as exc:
+        if exc.sqlstate in lock_waits.NOT_FREE:
+            raise  # who calls this tries again
         context = f" ({exc.context.partition(chr(10))[0]})" if exc.context else ""
         raise SchemaError(f"{db.target}: migration {migration} failed: {exc} [{exc.sqlstate}]{context}") from exc
 

@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias
 from ingestd.errors import DatabaseError, SchemaError
 from ingestd.failpoints import passing
 from ingestd.storage.database import Database
+from ingestd.storage.lock_waits import SET_WAIT
 
 Direction: TypeAlias = Literal["up", "down"]
 
@@ -57,17 +58,20 @@ class Unfinished:
 
 
 @asynccontextmanager
-async def locked(db: Database, lock_timeout_s: float) -> AsyncIterator[None]:
+async def locked(db: Database, lock_timeout_s: float, *, brief: bool = False) -> AsyncIterator[None]:
     """Hold the lock inside the block, which is one transaction.
 
-    Raises SchemaError, which names the holder, if the lock is not free in time. The lock of a session would not do:
-    behind PgBouncer other clients share the session.
+    `lock_timeout_s` holds for every lock in the block; with `brief` for this one only, and others are waited for as
+    `lock_waits` says. Raises SchemaError, which names the holder, if the lock is not free in time. The lock of a
+    session would not do: behind PgBouncer other clients share the session.
     """
     is_locked = False
     try:
         async with db.transaction(lock_timeout_s=lock_timeout_s):
             await db.script(f"SELECT pg_advisory_xact_lock({LOCK_KEY})")
             is_locked = True
+            if brief:
+                await db.script(SET_WAIT)
             yield
     except DatabaseError as exc:
         if is_locked or exc.sqlstate != _LOCK_NOT_AVAILABLE:

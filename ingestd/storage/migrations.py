@@ -14,14 +14,21 @@ from datetime import datetime
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import TypeAlias
 
 from ingestd.errors import SchemaError
 from ingestd.storage.engine import Engine
 
-_FILE_NAME = re.compile(r"(?P<version>\d{4})_(?P<name>[a-z0-9_]+)(?P<down>\.down)?\.sql")
+EXPAND, CONTRACT = "expand_", "contract_"
+"""How the name of a migration begins that says its phase (docs/operations.md, "Changing the schema while it runs")."""
+
+_FILE_NAME = re.compile(r"(?P<version>\d{4})_(?P<name>[a-z0-9_]+)(?P<part>\.down|\.backfill)?\.sql")
 _INCLUDED = re.compile(r"^\\ir (?P<file>[a-z0-9_/.]+)$", re.MULTILINE)  # psql's own: relative to the file that says it
+_BACKFILLED_TABLE = re.compile(r"\s*UPDATE (\w+) ")
 _COMMON = "migrations"
 _PACKS = "packs"
+
+_Texts: TypeAlias = tuple[str, str, str]  # up, down, backfill
 
 # Where each engine's own part of a migration is: in the first of these folders that has the migration. The Apache
 # edition of TimescaleDB makes hypertables as the Community edition does, and candles as plain PostgreSQL does.
@@ -34,8 +41,9 @@ _FOLDERS: Mapping[Engine, Sequence[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One migration. `checksum` is the SHA-256 of `up` only: `down` may be corrected later.
+    """One migration. `checksum` is the SHA-256 of `up` and `backfill`: `down` may be corrected later.
 
+    `backfill`: an UPDATE of all rows that were there before; `ingestd migrate` runs it in batches (`backfills`).
     `pack`: the pack whose series it belongs to; "": the schema that every database has.
     """
 
@@ -44,10 +52,28 @@ class Migration:
     up: str
     down: str
     pack: str = ""
+    backfill: str = ""
 
     @property
     def checksum(self) -> str:
-        return hashlib.sha256(self.up.encode()).hexdigest()
+        return hashlib.sha256(f"{self.up}{self.backfill}".encode()).hexdigest()
+
+    @property
+    def is_expand(self) -> bool:
+        """Whether programs of the version before may go on writing once it is applied."""
+        return self.name.startswith(EXPAND)
+
+    @property
+    def is_contract(self) -> bool:
+        """Whether it ends what an expanding migration of the same name began, once no such program writes any more."""
+        return self.name.startswith(CONTRACT)
+
+    @property
+    def backfilled_table(self) -> str:
+        """The table that `backfill` updates."""
+        found = _BACKFILLED_TABLE.match(self.backfill)
+        assert found is not None, f"the backfill of {self} begins with UPDATE and the name of its table"
+        return found[1]
 
     def __str__(self) -> str:
         return _title(self)
@@ -112,20 +138,24 @@ def load_pack(engine: Engine, pack: str) -> list[Migration]:
 
 def _merged(common_folder: Traversable, folders: Sequence[Traversable], pack: str) -> list[Migration]:
     common = _read_folder(common_folder)
-    specific: dict[tuple[int, str], tuple[str, str]] = {}
+    specific: dict[tuple[int, str], _Texts] = {}
     for folder in reversed(folders):
         specific.update(_read_folder(folder))
     merged = []
     for key in sorted(common.keys() | specific.keys()):
-        ups, downs = zip(*(part[key] for part in (common, specific) if key in part), strict=True)
+        ups, downs, backfills = zip(*(part[key] for part in (common, specific) if key in part), strict=True)
         # `up` runs the common part first, `down` the engine's own.
-        merged.append(Migration(*key, up="\n".join(ups), down="\n".join(reversed(downs)), pack=pack))
+        backfill = "\n".join(filter(None, backfills))
+        merged.append(Migration(*key, "\n".join(ups), "\n".join(reversed(downs)), pack, backfill))
     _require_unique_versions(merged)
     return merged
 
 
 def pending(engine: Engine, migrations: Sequence[Migration], applied: Sequence[Applied]) -> list[Migration]:
-    """The migrations that are still to be applied. Raises SchemaError if the applied ones do not fit these files."""
+    """The migrations that are still to be applied. Raises SchemaError if the applied ones do not fit these files.
+
+    A contracting migration may wait while later ones are applied.
+    """
     known = {migration.version: migration for migration in migrations}
     done = {row.version for row in applied}
     newest_applied = max(done, default=0)
@@ -133,7 +163,7 @@ def pending(engine: Engine, migrations: Sequence[Migration], applied: Sequence[A
         _require_as_recorded(engine, known, row)
     waiting = [migration for migration in migrations if migration.version not in done]
     for migration in waiting:
-        if migration.version < newest_applied:
+        if migration.version < newest_applied and not migration.is_contract:
             raise SchemaError(
                 f"migration {migration} was never applied although {newest_applied:04d} was: give it a higher number"
             )
@@ -148,6 +178,8 @@ def _require_as_recorded(engine: Engine, known: Mapping[int, Migration], row: Ap
             "move the data into a new database"
         )
     elif row.version > max(known, default=0):
+        if row.name.startswith(EXPAND):
+            return  # made so that this program, the older one, goes on writing
         problem = f"the database has migration {row}, newer than this program knows: upgrade ingestd"
     elif migration is None:
         problem = f"migration {row} is recorded in the database but its file is missing: install ingestd again"
@@ -161,23 +193,23 @@ def _require_as_recorded(engine: Engine, known: Mapping[int, Migration], row: Ap
     raise SchemaError(problem)
 
 
-def _read_folder(folder: Traversable) -> dict[tuple[int, str], tuple[str, str]]:
-    """`(version, name) -> (up, down)`; empty when there is no such folder."""
+def _read_folder(folder: Traversable) -> dict[tuple[int, str], _Texts]:
+    """`(version, name) -> (up, down, backfill)`; empty when there is no such folder."""
     if not folder.is_dir():
         return {}
-    texts: defaultdict[tuple[int, str], dict[bool, str]] = defaultdict(dict)
+    texts: defaultdict[tuple[int, str], dict[str | None, str]] = defaultdict(dict)
     for file in folder.iterdir():
         if not file.name.endswith(".sql") or not file.name[:1].isdigit():
             continue
         match = _FILE_NAME.fullmatch(file.name)
         if match is None:
-            raise SchemaError(f"{folder.name}/{file.name}: name it NNNN_name.sql or NNNN_name.down.sql")
+            raise SchemaError(f"{folder.name}/{file.name}: name it NNNN_name.sql, NNNN_name.down.sql or .backfill.sql")
         text = _INCLUDED.sub(lambda said: _read(folder / said["file"]), _read(file))
-        texts[int(match["version"]), match["name"]][match["down"] is not None] = text
+        texts[int(match["version"]), match["name"]][match["part"]] = text
     for (version, name), found in texts.items():
-        if len(found) != 2:
+        if not {None, ".down"} <= found.keys():
             raise SchemaError(f"{folder.name}/{version:04d}_{name}: needs both .sql and .down.sql")
-    return {key: (found[False], found[True]) for key, found in texts.items()}
+    return {key: (found[None], found[".down"], found.get(".backfill", "")) for key, found in texts.items()}
 
 
 def _read(file: Traversable) -> str:

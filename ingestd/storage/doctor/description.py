@@ -15,7 +15,7 @@ import msgspec
 
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
-from ingestd.storage.migrations import read_sql, sql_root
+from ingestd.storage.migrations import CONTRACT, read_sql, sql_root
 
 SCHEMAS = ("public", "audit")
 
@@ -53,8 +53,8 @@ class Function(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Description(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A schema, or a pack. `version`: the number of its newest migration. Relations and functions are named with their
-    schema. `triggers`: a pack's on tables of the schema, by name.
+    """A schema, or a pack. `version`: the number of its newest migration, except for those that contract, which may
+    wait. Relations and functions are named with their schema. `triggers`: a pack's on tables of the schema, by name.
     """
 
     version: int
@@ -89,7 +89,9 @@ def to_json(description: Description) -> bytes:
 
 async def describe(db: Database, engine: Engine) -> Description:
     """The schema of a database, with whatever relations others have made in it."""
-    version = await db.fetchval("SELECT coalesce(max(version), 0) FROM ingestd_migrations")
+    version = await db.fetchval(
+        "SELECT coalesce(max(version), 0) FROM ingestd_migrations WHERE NOT starts_with(name, $1)", CONTRACT
+    )
     functions = await _functions(db, "public", "ingestd_")
     return Description(version, await _relations(db, engine, SCHEMAS), functions)
 

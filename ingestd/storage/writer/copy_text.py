@@ -178,7 +178,8 @@ def _books(records: Sequence[BookSnapshot], markets: Sequence[str]) -> list[str]
         f"{market}\t"
         f"{_levels(book.bids)}\t{_levels(book.asks)}\t"
         f"{null if (sequence := book.sequence) is None else sequence}\t{'t' if book.valid else 'f'}\t"
-        f"{text[(at := book.received_at - start) // 1000]}{end[at % 1000]}\n"
+        f"{text[(at := book.received_at - start) // 1000]}{end[at % 1000]}\t"
+        f"{bids[0][0] if (bids := book.bids) else null}\t{asks[0][0] if (asks := book.asks) else null}\n"
         for book, market in zip(records, markets, strict=True)
     ]
 

@@ -22,6 +22,10 @@ log = structlog.get_logger()
 
 _LOCK_NOT_AVAILABLE = "55P03"
 
+WRITES_AS = 26
+"""The number of the newest expanding migration: this program writes what it added. Kept with each position, so that
+`ingestd migrate` knows whether a program of before still writes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -58,7 +62,8 @@ async def advance(database: Database, moves: Sequence[Move], fence: Fence | None
     it received in its own term.
     """
     rows = await database.fetch(
-        "UPDATE ingest_positions AS stored SET position = step.to_position, updated_at = now() "
+        "UPDATE ingest_positions AS stored SET position = step.to_position, updated_at = now(), "
+        "schema_version = $7, schema_position = step.to_position "
         "FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) "
         "AS step (source, from_position, to_position, epoch) "
         "WHERE stored.source = step.source AND stored.position = step.from_position AND stored.epoch = step.epoch "
@@ -70,6 +75,7 @@ async def advance(database: Database, moves: Sequence[Move], fence: Fence | None
         [move.epoch for move in moves],
         None if fence is None else fence.lease,
         None if fence is None else fence.epoch,
+        WRITES_AS,
     )
     moved = {row["source"] for row in rows}
     late = [move for move in moves if move.source not in moved]

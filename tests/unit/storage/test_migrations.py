@@ -11,10 +11,11 @@ import pytest
 
 from ingestd.config.packs import PACKS
 from ingestd.errors import SchemaError
-from ingestd.storage import migrations
+from ingestd.storage import migrations, phases
 from ingestd.storage.doctor.description import described
 from ingestd.storage.engine import Engine
 from ingestd.storage.migrations import Applied, Migration, read_sql
+from ingestd.storage.writer.positions import WRITES_AS
 
 SQL = Path(__file__).parents[3] / "sql"
 FOLDERS = (
@@ -33,7 +34,10 @@ def applied(migration: Migration) -> Applied:
 def test_every_file_is_named_and_has_its_way_back(folder: str) -> None:
     names = {file.name for file in (SQL / folder).iterdir() if file.is_file()}
     for name in names:
-        assert re.fullmatch(r"\d{4}_[a-z0-9_]+(\.down)?\.sql", name), name
+        assert re.fullmatch(r"\d{4}_[a-z0-9_]+(\.down|\.backfill)?\.sql", name), name
+        if ".backfill." in name:
+            assert name.replace(".backfill", "") in names
+            continue
         pair = name.replace(".down.sql", ".sql") if ".down." in name else name.replace(".sql", ".down.sql")
         assert pair in names
 
@@ -56,6 +60,48 @@ def test_the_way_back_runs_in_the_opposite_order() -> None:
 def test_the_checksum_is_of_the_way_up_only() -> None:
     assert FILES[0].checksum == replace(FILES[0], down="").checksum
     assert FILES[0].checksum != replace(FILES[0], up="CREATE TABLE a (b integer)").checksum
+    assert FILES[0].checksum != replace(FILES[0], backfill="UPDATE a SET b = 1 WHERE b IS NULL").checksum
+
+
+@pytest.mark.parametrize("engine", Engine)
+def test_what_expands_is_contracted_later_and_can_be_done_in_batches(engine: Engine) -> None:
+    loaded = migrations.load(engine)
+    expanding = [migration for migration in loaded if migration.is_expand]
+    contracting = [migration for migration in loaded if migration.is_contract]
+    assert {phases.expanding_of(migration, loaded).version for migration in contracting} == {
+        migration.version for migration in expanding
+    }
+    assert expanding[-1].version == WRITES_AS  # else `ingestd migrate` takes this program for one of before
+    for migration in loaded:
+        if migration.backfill:
+            assert migration.is_expand
+            assert f"ALTER TABLE {migration.backfilled_table} ADD COLUMN" in migration.up
+            condition = migration.backfill.partition("WHERE")[2]
+            assert condition  # to which the batch is added: AND exchange = …
+            assert " OR " not in condition
+
+
+def test_a_contracting_migration_follows_the_expanding_one_of_its_name() -> None:
+    contracting = Migration(3, "contract_a", "", "")
+    for earlier in (Migration(2, "expand_b", "", ""), Migration(4, "expand_a", "", "")):
+        with pytest.raises(SchemaError, match="needs one before it that is named expand_a"):
+            phases.expanding_of(contracting, [earlier, contracting])
+
+
+def test_a_contracting_migration_may_wait_while_later_ones_are_applied() -> None:
+    waiting, later = Migration(2, "contract_a", "", ""), Migration(3, "later", "", "")
+    files = [FILES[0], waiting, later]
+    assert migrations.pending(Engine.POSTGRES, files, [applied(FILES[0]), applied(later)]) == [waiting]
+    other = replace(waiting, name="one_more")
+    with pytest.raises(SchemaError, match="0002_one_more was never applied"):
+        migrations.pending(Engine.POSTGRES, [FILES[0], other, later], [applied(FILES[0]), applied(later)])
+
+
+def test_a_newer_expanding_migration_is_no_obstacle_for_a_program_of_before() -> None:
+    newer = applied(Migration(9, "expand_a", "", ""))
+    assert migrations.pending(Engine.POSTGRES, FILES, [*map(applied, FILES), newer]) == []
+    with pytest.raises(SchemaError, match="newer than this program knows"):
+        migrations.pending(Engine.POSTGRES, FILES, [*map(applied, FILES), replace(newer, name="contract_a")])
 
 
 def test_pending_is_what_is_not_recorded() -> None:
@@ -139,4 +185,5 @@ def test_the_description_of_the_schema_is_of_the_newest_migration(engine: Engine
     """What it says is compared on a server (tests/integration/storage/doctor)."""
     found = described(engine)
     assert found is not None
-    assert found.version == migrations.load(engine)[-1].version, "run python -m tests.support.described"
+    newest = max(migration.version for migration in migrations.load(engine) if not migration.is_contract)
+    assert found.version == newest, "run python -m tests.support.described"

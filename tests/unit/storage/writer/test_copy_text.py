@@ -72,14 +72,15 @@ def test_trades_are_read_back(records: list[Trade]) -> None:
 @given(st.lists(books, max_size=5))
 def test_books_are_read_back(records: list[BookSnapshot]) -> None:
     for record, line in zip(records, copy_lines(records), strict=True):
-        at, exchange, symbol, bids, asks, sequence, valid, received_at = read_row(line)
+        at, exchange, symbol, bids, asks, sequence, valid, received_at, bid_price, ask_price = read_row(line)
         assert (instant(at), exchange, symbol, instant(received_at)) == (
             record.time, record.exchange, record.symbol, record.received_at,
         )  # fmt: skip
         assert sequence == (None if record.sequence is None else str(record.sequence))
         assert valid == ("t" if record.valid else "f")
-        for text, side in ((bids, record.bids), (asks, record.asks)):
+        for text, best, side in ((bids, bid_price, record.bids), (asks, ask_price, record.asks)):
             assert text is not None
+            assert best == (side[0][0] if side else None)
             assert json.loads(text, parse_float=Decimal, parse_int=Decimal) == [
                 {"price": Decimal(price), "amount": Decimal(amount)} for price, amount in side
             ]
