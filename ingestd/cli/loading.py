@@ -97,7 +97,7 @@ def _check_values(config: Config, *, by_cached_lists: bool) -> Iterator[Problem]
     from ingestd.sinks.base import setup_of
     from ingestd.storage.candles import require_room
 
-    yield from _raised_by(lambda: require_room(config.retention))
+    yield from _raised_by(lambda: require_room(config))
     for kind in configured(config).values():
         yield from setup_of(kind).problems(config)
     for feed in config.feeds:

@@ -16,7 +16,7 @@ from pydantic import Field, StringConstraints, create_model, model_validator
 from ingestd.channels import ROWS, Channel
 from ingestd.config.connections import ConnectionsConfig
 from ingestd.config.indicators import IndicatorsConfig
-from ingestd.config.packs import PacksConfig
+from ingestd.config.packs import OWN_TABLES, PacksConfig
 from ingestd.config.secrets import hide
 from ingestd.config.section import MayHoldSecret, Section
 from ingestd.config.servers import DatabaseConfig as DatabaseConfig  # re-exported for the rooms
@@ -106,7 +106,10 @@ class HttpConfig(Section):
 
 _chunks = _options({f"{row.table}_days": (Annotated[int, Field(ge=1)], row.days.chunk) for row in ROWS})
 _compression = _options({f"{row.table}_after_days": (Days, row.days.compressed_after) for row in ROWS})
-_retention = _options({f"{row.table}_days": (Days, row.days.kept) for row in ROWS if row.days.kept})
+_retention = _options(
+    {f"{row.table}_days": (Days, row.days.kept) for row in ROWS if row.days.kept}
+    | {table.option: (Days, 0) for table in OWN_TABLES}
+)
 
 
 class ChunksConfig(_chunks):  # type: ignore[misc, valid-type]  # as above
@@ -138,6 +141,30 @@ class RetentionConfig(_retention):  # type: ignore[misc, valid-type]  # as above
     candles_1month_days: Days = 3650
     ohlcv_1h_days: Days = 730
     rejected_records_days: Days = 30
+
+
+class RefreshRule(Section):
+    """How the server refreshes one relation that it computes (TimescaleDB Community). None: ingestd's own choice."""
+
+    back_days: Annotated[int, Field(ge=1)] | None = None
+    settled_minutes: Annotated[int, Field(ge=1)] | None = None
+    every_minutes: Annotated[int, Field(ge=1)] | None = None
+
+
+class RefreshConfig(Section):
+    """By relation; those of packs begin with the pack's schema."""
+
+    candles_1m: RefreshRule = RefreshRule()
+    candles_5m: RefreshRule = RefreshRule()
+    candles_15m: RefreshRule = RefreshRule()
+    candles_30m: RefreshRule = RefreshRule()
+    candles_1h: RefreshRule = RefreshRule()
+    candles_4h: RefreshRule = RefreshRule()
+    candles_1d: RefreshRule = RefreshRule()
+    candles_1w: RefreshRule = RefreshRule()
+    ohlcv_1h: RefreshRule = RefreshRule()
+    fks_daily_account_performance: RefreshRule = RefreshRule()
+    fks_hourly_exchange_ohlcv: RefreshRule = RefreshRule()
 
 
 class ValidationConfig(Section):
@@ -231,6 +258,7 @@ class Config(_WithSinks):
     chunks: ChunksConfig = ChunksConfig()
     compression: CompressionConfig = CompressionConfig()
     retention: RetentionConfig = RetentionConfig()
+    refresh: RefreshConfig = RefreshConfig()
     validation: ValidationConfig = ValidationConfig()
     backfill: BackfillConfig = BackfillConfig()
     packs: PacksConfig = PacksConfig()

@@ -7,7 +7,7 @@ applies it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Annotated, Literal, TypeAlias, get_args
+from typing import Annotated, Literal, NamedTuple, TypeAlias, get_args
 
 from pydantic import Field
 
@@ -17,6 +17,40 @@ from ingestd.errors import Problem
 
 PackName: TypeAlias = Literal["fks", "ingestion", "kairos", "platform", "wolfinch"]
 PACKS: Sequence[str] = get_args(PackName)
+
+
+class OwnTable(NamedTuple):
+    """A pack's own table whose rows the daemon deletes after `[retention] <schema>_<name>_days`; by default never.
+
+    `column`: the time from which the days count; a row without it stays. `condition`: which rows may go.
+    """
+
+    pack: str
+    schema: str
+    name: str
+    column: str
+    condition: str = "true"
+    is_hypertable: bool = False  # on an engine that has them
+
+    @property
+    def option(self) -> str:
+        return f"{self.schema}_{self.name}_days"
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+OWN_TABLES: Sequence[OwnTable] = (
+    OwnTable("fks", "fks", "trades", "time", is_hypertable=True),
+    OwnTable("fks", "fks", "balance_history", "time", is_hypertable=True),
+    OwnTable("platform", "platform", "executed_orders", "time"),
+    OwnTable("platform", "platform", "positions", "closed_at"),
+    OwnTable("platform", "platform", "performance_metrics", "time", is_hypertable=True),
+    OwnTable("platform", "platform", "user_sessions", "created_at", "expires_at < now()"),
+    OwnTable("platform", "platform", "risk_events", "triggered_at"),
+    OwnTable("platform", "platform", "system_logs", "time"),
+    OwnTable("wolfinch", "analytics", "performance_metrics", "timestamp"),
+)
 
 
 class OneExchange(Section):

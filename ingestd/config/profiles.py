@@ -1,4 +1,4 @@
-"""Profiles: files of settings of retention, chunks and compression, which a configuration includes."""
+"""Profiles: files of settings of retention, chunks, compression and refreshes, which a configuration includes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from ingestd.config.values import read_text, why_unreadable
 from ingestd.errors import Problem
 
-_SECTIONS = ("chunks", "compression", "retention")
+_SECTIONS = ("chunks", "compression", "refresh", "retention")
 
 
 def include(document: dict[str, Any], base: Path) -> list[Problem]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from ingestd.config.models import RetentionConfig
+from ingestd.config.models import Config, RefreshRule, RetentionConfig
 from ingestd.errors import ConfigError, Problem
 
 FOR_EVER = 0
@@ -54,6 +55,15 @@ class Level:
             return start + self.width
         return datetime(start.year + start.month // 12, start.month % 12 + 1, 1, tzinfo=UTC)
 
+    def refresh(self, config: Config) -> tuple[str, str, str]:
+        """The policy's start and end offset and schedule, as PostgreSQL writes them."""
+        rule: RefreshRule = getattr(config.refresh, self.relation)
+        return (
+            self.lookback(config.retention) if rule.back_days is None else interval_days(rule.back_days),
+            self.settled_after if rule.settled_minutes is None else interval_minutes(rule.settled_minutes),
+            self.every if rule.every_minutes is None else interval_minutes(rule.every_minutes),
+        )
+
     def lookback(self, retention: RetentionConfig) -> str:
         """How far back the policy refreshes: as far as both the source and the candles are kept.
 
@@ -71,17 +81,57 @@ def interval_days(days: int) -> str:
     return "1 day" if days == 1 else f"{days} days"
 
 
-def require_room(retention: RetentionConfig) -> None:
-    """Raise ConfigError, naming every setting under which a rollup would be refreshed over dropped rows."""
+def interval_minutes(minutes: int) -> str:
+    """A number of minutes as PostgreSQL writes it: `00:05:00`."""
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:00"
+
+
+def require_room(config: Config) -> None:
+    """Raise ConfigError, naming every setting under which a rollup would be refreshed over dropped rows, or never."""
     found: dict[str, Problem] = {}
+    retention = config.retention
     for level in AGGREGATES:
         for key in level.retention_keys:
             days = getattr(retention, key)
             if days != FOR_EVER and days < level.minimum_days:
                 hint = f"use at least {level.minimum_days}, or 0 to keep for ever"
                 found[key] = Problem(f"retention.{key}", f"is too short to build {level.relation}", str(days), hint)
+        assert level.width is not None
+        rule = _of_rule(level.relation, config, level.retention_keys, level.width, _minutes(level.settled_after))
+        if rule is not None:
+            found[rule.path] = rule
+    for own in OF_PACKS:
+        if (rule := _of_rule(own.option, config, (own.kept,), own.width, _PACK_MINUTES)) is not None:
+            found[rule.path] = rule
     if found:
         raise ConfigError(list(found.values()))
+
+
+def _of_rule(
+    relation: str, config: Config, keys: Sequence[str], width: timedelta, settled_minutes: int
+) -> Problem | None:
+    """What is wrong with how far back a relation is to be refreshed: rows are dropped there, or it has no two buckets.
+
+    `keys`: the options that say how long its source and its own rows are kept.
+    """
+    rule: RefreshRule = getattr(config.refresh, relation)
+    if rule.back_days is None:
+        return None
+    path, found = f"refresh.{relation}.back_days", str(rule.back_days)
+    kept = [days for key in keys if (days := getattr(config.retention, key)) != FOR_EVER]
+    if kept and rule.back_days >= min(kept):
+        hint = f"use less than {min(kept)}, see {' and '.join(f'retention.{key}' for key in keys)}"
+        return Problem(path, "looks back over rows that are dropped", found, hint)
+    needed = 2 * width + timedelta(minutes=rule.settled_minutes or settled_minutes)
+    if timedelta(days=rule.back_days) < needed:
+        hint = f"use at least {-(-needed // timedelta(days=1))}"
+        return Problem(path, "is less than two buckets and the time until they are settled", found, hint)
+    return None
+
+
+def _minutes(interval: str) -> int:
+    hours, minutes, _ = map(int, interval.split(":"))
+    return 60 * hours + minutes
 
 
 # Each but the first is computed from one before it.
@@ -97,6 +147,37 @@ LEVELS: tuple[Level, ...] = (
     Level("candles_1M", "candles_1d", None, "01:00:00", "06:00:00", 94),
 )
 TICK_HOURS = Level("ohlcv_1h", "market_ticks", timedelta(hours=1), "01:00:00", "00:15:00", 1)
+
+_PACK_DAYS, _PACK_MINUTES = 3, 60  # as their migration has it: back, settled, every
+
+
+@dataclass(frozen=True, slots=True)
+class OwnAggregate:
+    """An aggregate of a pack. `kept`: the option that says how long its source is kept."""
+
+    pack: str
+    relation: str
+    width: timedelta
+    kept: str
+
+    @property
+    def option(self) -> str:
+        return f"{self.pack}_{self.relation}"
+
+    def refresh(self, config: Config) -> tuple[str, str, str]:
+        """As that of a `Level`."""
+        rule: RefreshRule = getattr(config.refresh, self.option)
+        return (
+            interval_days(rule.back_days or _PACK_DAYS),
+            interval_minutes(rule.settled_minutes or _PACK_MINUTES),
+            interval_minutes(rule.every_minutes or _PACK_MINUTES),
+        )
+
+
+OF_PACKS: tuple[OwnAggregate, ...] = (
+    OwnAggregate("fks", "daily_account_performance", timedelta(days=1), "fks_trades_days"),
+    OwnAggregate("fks", "hourly_exchange_ohlcv", timedelta(hours=1), "ohlcv_data_minutes_days"),
+)
 
 # What TimescaleDB materialises: its monthly aggregates go stale (see sql/timescaledb/0002_candles.sql), so months are
 # a view of days there.

@@ -45,8 +45,8 @@ async def find(db: Database, config: Config) -> list[Deletion]:
 
 
 def _by_daemon(engine: Engine, config: Config) -> Iterator[Expiry]:
-    for expiry in retention.expiries(engine, config.retention):
-        if expiry.table in _DATA and expiry.days != FOR_EVER:
+    for expiry in retention.expiries(engine, config):
+        if (expiry.table in _DATA or expiry.pack) and expiry.days != FOR_EVER:
             yield expiry
 
 

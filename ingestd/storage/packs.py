@@ -16,7 +16,7 @@ from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
 from ingestd.storage.migration_steps import locked
 from ingestd.storage.migrations import Applied, Migration
-from ingestd.storage.policies import Change
+from ingestd.storage.policies import Change, pack_changes
 
 _NOT_CONFIGURED = "not in database.packs"
 
@@ -36,11 +36,10 @@ async def migrate(db: Database, engine: Engine, config: Config, lock_timeout_s: 
             for migration in waiting
             if await records.apply(db, migration, files, engine, lock_timeout_s)
         ]
-        if config.packs.options_of(pack):
-            async with locked(db, lock_timeout_s):
-                for change in await _option_changes(db, config, pack):
-                    await db.script(change.sql)
-                    done.append(change.text)
+        async with locked(db, lock_timeout_s):
+            for change in await _changes(db, engine, config, pack):
+                await db.script(change.sql)
+                done.append(change.text)
     return done
 
 
@@ -55,7 +54,7 @@ async def plan(db: Database, engine: Engine, config: Config) -> list[str]:
         if waiting:
             parts += [_set_option(pack, name, value) for name, value in config.packs.options_of(pack).items()]
         else:
-            parts += [f"-- {change.text}\n{change.sql}" for change in await _option_changes(db, config, pack)]
+            parts += [f"-- {change.text}\n{change.sql}" for change in await _changes(db, engine, config, pack)]
     return parts
 
 
@@ -119,6 +118,10 @@ async def require(db: Database, engine: Engine, packs: Sequence[str]) -> None:
 def configured(config: Config) -> Sequence[str]:
     """The packs that the configuration names, each once."""
     return tuple(dict.fromkeys(config.database.packs)) if config.database is not None else ()
+
+
+async def _changes(db: Database, engine: Engine, config: Config, pack: str) -> list[Change]:
+    return await _option_changes(db, config, pack) + await pack_changes(db, engine, config, pack)
 
 
 async def _option_changes(db: Database, config: Config, pack: str) -> list[Change]:

@@ -5,13 +5,13 @@ TimescaleDB only. The configuration decides: policies that were changed by hand 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ingestd.channels import ROWS
 from ingestd.config.models import Config, RetentionConfig
-from ingestd.storage.candles import AGGREGATES, FOR_EVER, LEVELS, interval_days, require_room
-from ingestd.storage.database import Database
+from ingestd.storage.candles import AGGREGATES, FOR_EVER, LEVELS, OF_PACKS, interval_days, require_room
+from ingestd.storage.database import Database, Row
 from ingestd.storage.engine import Engine
 from ingestd.storage.session_settings import SCHEMA
 
@@ -52,7 +52,7 @@ async def changes(db: Database, engine: Engine, config: Config) -> list[Change]:
 
     Raises ConfigError when a retention is so short that a rollup would be refreshed over rows already dropped.
     """
-    require_room(config.retention)
+    require_room(config)
     if not engine.has_hypertables:
         return []
     return list(differences(await read(db), engine, config))
@@ -89,7 +89,7 @@ def differences(present: Present, engine: Engine, config: Config) -> Iterator[Ch
             "SELECT remove_retention_policy('\"{}\"', if_exists => true);",
             "SELECT add_retention_policy('\"{}\"', INTERVAL '{}');",
         )
-        yield from _refresh_changes(present, config.retention)
+        yield from _refresh_changes(present, config)
 
 
 def kept_days(table: str, retention: RetentionConfig) -> int:
@@ -111,15 +111,7 @@ async def read(db: Database) -> Present:
         " WHERE hypertable_schema = $1",
         SCHEMA,
     )
-    jobs = await db.fetch(
-        "SELECT hypertable_name AS name, proc_name, schedule_interval::text AS every,"
-        " (config->>'compress_after')::interval::text AS compress_after,"
-        " (config->>'drop_after')::interval::text AS drop_after,"
-        " (config->>'start_offset')::interval::text AS start_offset,"
-        " (config->>'end_offset')::interval::text AS end_offset"
-        " FROM timescaledb_information.jobs WHERE hypertable_schema = $1",
-        SCHEMA,
-    )
+    jobs = await _jobs(db, SCHEMA)
 
     def of(policy: str, setting: str) -> dict[str, str]:
         return {row["name"]: row[setting] for row in jobs if row["proc_name"] == policy}
@@ -128,12 +120,43 @@ async def read(db: Database) -> Present:
         chunks={row["name"]: row["interval"] for row in dimensions},
         compression=of("policy_compression", "compress_after"),
         retention=of("policy_retention", "drop_after"),
-        refresh={
-            row["name"]: (row["start_offset"], row["end_offset"], row["every"])
-            for row in jobs
-            if row["proc_name"] == "policy_refresh_continuous_aggregate"
-        },
+        refresh=_refreshes(jobs),
     )
+
+
+async def _jobs(db: Database, schema: str) -> Sequence[Row]:
+    return await db.fetch(
+        "SELECT hypertable_name AS name, proc_name, schedule_interval::text AS every,"
+        " (config->>'compress_after')::interval::text AS compress_after,"
+        " (config->>'drop_after')::interval::text AS drop_after,"
+        " (config->>'start_offset')::interval::text AS start_offset,"
+        " (config->>'end_offset')::interval::text AS end_offset"
+        " FROM timescaledb_information.jobs WHERE hypertable_schema = $1",
+        schema,
+    )
+
+
+def _refreshes(jobs: Sequence[Row]) -> dict[str, tuple[str, str, str]]:
+    return {
+        row["name"]: (row["start_offset"], row["end_offset"], row["every"])
+        for row in jobs
+        if row["proc_name"] == "policy_refresh_continuous_aggregate"
+    }
+
+
+async def pack_changes(db: Database, engine: Engine, config: Config, pack: str) -> list[Change]:
+    """The differences in how the server refreshes the aggregates of a pack that is applied. Changes nothing."""
+    own = [aggregate for aggregate in OF_PACKS if aggregate.pack == pack]
+    if not (own and engine.has_continuous_aggregates):
+        return []
+    present = _refreshes(await _jobs(db, pack))
+    return [
+        change
+        for aggregate in own
+        for change in _refresh_change(
+            f"{pack}.{aggregate.relation}", present.get(aggregate.relation), aggregate.refresh(config)
+        )
+    ]
 
 
 def _chunk_changes(present: Present, config: Config) -> Iterator[Change]:
@@ -166,13 +189,21 @@ def _kept_days(retention: RetentionConfig) -> Iterator[tuple[str, int]]:
         yield level.relation, getattr(retention, level.retention_keys[1])
 
 
-def _refresh_changes(present: Present, retention: RetentionConfig) -> Iterator[Change]:
+def _refresh_changes(present: Present, config: Config) -> Iterator[Change]:
     for level in AGGREGATES:
-        start, end, every = wanted = (level.lookback(retention), level.settled_after, level.every)
-        if present.refresh.get(level.relation) != wanted:
-            yield Change(
-                f"{level.relation}: refreshed every {every}, back to {start}",
-                f"SELECT remove_continuous_aggregate_policy('{level.identifier}', if_exists => true);\n"
-                f"SELECT add_continuous_aggregate_policy('{level.identifier}', start_offset => INTERVAL '{start}',"
-                f" end_offset => INTERVAL '{end}', schedule_interval => INTERVAL '{every}');",
-            )
+        yield from _refresh_change(level.identifier, present.refresh.get(level.relation), level.refresh(config))
+
+
+def _refresh_change(
+    relation: str, present: tuple[str, str, str] | None, wanted: tuple[str, str, str]
+) -> Iterator[Change]:
+    """For a relation as SQL names it."""
+    if present == wanted:
+        return
+    start, end, every = wanted
+    yield Change(
+        f"{relation.strip(chr(34))}: refreshed every {every}, back to {start}, up to {end} ago",
+        f"SELECT remove_continuous_aggregate_policy('{relation}', if_exists => true);\n"
+        f"SELECT add_continuous_aggregate_policy('{relation}', start_offset => INTERVAL '{start}',"
+        f" end_offset => INTERVAL '{end}', schedule_interval => INTERVAL '{every}');",
+    )

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from ingestd.channels import ROWS
-from ingestd.config.models import Config, RetentionConfig
+from ingestd.config.models import Config
+from ingestd.config.packs import OWN_TABLES
 from ingestd.storage.candles import FOR_EVER, LEVELS, TICK_HOURS
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
 from ingestd.storage.policies import HYPERTABLES, INDICATORS, kept_days
 from ingestd.storage.rights import owns
+from ingestd.storage.session_settings import qualified
 from ingestd.validation import TimeWindow, time_window
 
 _ROWS_PER_DELETE = 20_000
@@ -24,12 +26,17 @@ _SLICE = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
-    """Rows of a table to delete after `days`, chosen by its time column and a condition."""
+    """Rows of a table to delete after `days`, chosen by its time column and a condition.
+
+    `pack`: the pack whose own table it is, named with its schema, and which may not be applied yet; "": the schema's.
+    """
 
     table: str
     column: str
     days: int
     condition: str = _ALL
+    pack: str = ""
+    is_hypertable: bool = False
 
 
 async def purge(db: Database, engine: Engine, config: Config) -> dict[str, int]:
@@ -40,23 +47,29 @@ async def purge(db: Database, engine: Engine, config: Config) -> dict[str, int]:
     """
     deleted: Counter[str] = Counter()
     now = datetime.now(UTC)
-    for expiry in expiries(engine, config.retention):
-        if expiry.days != FOR_EVER:
+    for expiry in expiries(engine, config):
+        if expiry.days != FOR_EVER and (expiry.pack == "" or await _exists(db, expiry.table)):
             deleted[expiry.table] += await _delete(db, engine, expiry, now - timedelta(days=expiry.days))
     return dict(+deleted)
 
 
-def expiries(engine: Engine, retention: RetentionConfig) -> Iterator[Expiry]:
+def expiries(engine: Engine, config: Config) -> Iterator[Expiry]:
     """What the daemon deletes on this engine, and after how many days."""
+    retention = config.retention
+    yield from _of_packs(config)
     yield Expiry("rejected_records", "at", retention.rejected_records_days)
     yield Expiry("candle_audit", "checked_at", retention.rejected_records_days)
     # Months are written 1M, minutes 1m: the pattern must not fold case.
-    yield Expiry("ohlcv_data", "time", retention.ohlcv_data_minutes_days, "timeframe ~ '^[0-9]+m$'")
-    yield Expiry("ohlcv_data", "time", retention.ohlcv_data_hours_days, "timeframe ~ '^[0-9]+h$'")
-    yield Expiry("ohlcv_data", "time", retention.ohlcv_data_days_days, "timeframe !~ '^[0-9]+[mh]$'")
+    for days, timeframes in (
+        (retention.ohlcv_data_minutes_days, "~ '^[0-9]+m$'"),
+        (retention.ohlcv_data_hours_days, "~ '^[0-9]+h$'"),
+        (retention.ohlcv_data_days_days, "!~ '^[0-9]+[mh]$'"),
+    ):
+        yield Expiry("ohlcv_data", "time", days, f"timeframe {timeframes}", is_hypertable=True)
     for level in LEVELS:  # as long as the candles that they were computed from
         timeframe = level.relation.removeprefix("candles_")
-        yield Expiry(INDICATORS, "time", getattr(retention, level.retention_keys[1]), f"timeframe = '{timeframe}'")
+        days = getattr(retention, level.retention_keys[1])
+        yield Expiry(INDICATORS, "time", days, f"timeframe = '{timeframe}'", is_hypertable=True)
     yield Expiry("indicator_marks", "marked_at", _MARKS_DAYS)
     if engine.has_continuous_aggregates:
         return
@@ -65,22 +78,30 @@ def expiries(engine: Engine, retention: RetentionConfig) -> Iterator[Expiry]:
     yield Expiry("ohlcv_1h_minutes", "bucket_start", retention.market_ticks_days)
     for table in HYPERTABLES:
         if table not in ("ohlcv_data", INDICATORS):
-            yield Expiry(table, "time", getattr(retention, f"{table}_days"))
+            yield Expiry(table, "time", getattr(retention, f"{table}_days"), is_hypertable=True)
+
+
+def _of_packs(config: Config) -> Iterator[Expiry]:
+    packs = () if config.database is None else config.database.packs
+    for table in OWN_TABLES:
+        if table.pack in packs:
+            days = getattr(config.retention, table.option)
+            yield Expiry(str(table), table.column, days, table.condition, table.pack, table.is_hypertable)
 
 
 async def _delete(db: Database, engine: Engine, expiry: Expiry, cutoff: datetime) -> int:
     """Delete the rows before the cutoff, and return how many. Only a table's owner may drop whole chunks."""
-    if expiry.table not in HYPERTABLES or not engine.has_hypertables:
+    if not (expiry.is_hypertable and engine.has_hypertables):
         return await _delete_rows(db, expiry, cutoff)
     if expiry.condition == _ALL and await owns(db, expiry.table):
-        await db.fetch("SELECT drop_chunks($1::regclass, older_than => $2::timestamptz)", expiry.table, cutoff)
+        await db.fetch("SELECT drop_chunks($1::text::regclass, older_than => $2::timestamptz)", expiry.table, cutoff)
         return 0
     return await _delete_slices(db, expiry, cutoff)
 
 
 async def _delete_rows(db: Database, expiry: Expiry, cutoff: datetime) -> int:
     """Delete in batches by row address (ctid), which is unique in plain tables only."""
-    table, where = f'"{expiry.table}"', f"{expiry.column} < $1 AND {expiry.condition}"
+    table, where = qualified(expiry.table), f"{expiry.column} < $1 AND {expiry.condition}"
     total = 0
     while True:
         count = await db.execute(
@@ -105,6 +126,10 @@ async def _delete_slices(db: Database, expiry: Expiry, cutoff: datetime) -> int:
             f"DELETE FROM {expiry.table} WHERE {where}",  # noqa: S608 - our own names
             min(cutoff, oldest + _SLICE),
         )
+
+
+async def _exists(db: Database, table: str) -> bool:
+    return await db.fetchval("SELECT to_regclass($1::text)::text", qualified(table)) is not None
 
 
 def accepted_window(config: Config) -> Callable[[int], TimeWindow]:

@@ -178,7 +178,7 @@ def judge_policies(facts: tuple[Engine, policies.Present], config: Config) -> It
     """Chunk intervals and policies that are not those of the configuration."""
     engine, present = facts
     try:
-        require_room(config.retention)
+        require_room(config)
     except ConfigError as error:
         yield from (Finding("error", problem.path, _said(problem), problem.hint or "") for problem in error.problems)
         return

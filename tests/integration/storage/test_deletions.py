@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from ingestd import cli
-from ingestd.storage import deletions, rollups
+from ingestd.config.models import Config
+from ingestd.storage import deletions, retention, rollups
 from ingestd.storage import engine as engines
 from ingestd.storage.database import Database
+from ingestd.storage.migrate import migrate
 from tests.support.postgres import DatabaseForTest, default_config
 
 OLD_DAYS, OLD_TRADES = 90, 7
@@ -62,4 +65,81 @@ async def test_the_command_asks_once(database: DatabaseForTest, tmp_path: Path) 
     assert await db.fetchval("SELECT count(*) FROM trades") == OLD_TRADES + 3
     for words, answer in (((), "y\n"), (("--yes",), None)):
         assert (await run(*words, answer=answer)).exit_code == 0
+    await db.close()
+
+
+def with_packs(*packs: str, **sections: Any) -> Config:
+    database = {"dsn": "postgresql://unused", "packs": list(packs)}
+    return default_config(database=database, packs={"fks": {"exchange": "a"}}, **sections)
+
+
+async def store_in_packs(db: Database) -> None:
+    """In each table: rows of 100 days ago, and rows of today; of sessions and positions also some that must stay."""
+    await db.script(
+        "INSERT INTO platform.user_sessions (session_token, created_at, expires_at) VALUES"
+        " ('old', now() - INTERVAL '100 days', now() - INTERVAL '99 days'),"
+        " ('alive', now() - INTERVAL '100 days', now() + INTERVAL '1 day'), ('new', now(), now() + INTERVAL '1 day');"
+        "INSERT INTO platform.positions (position_id, symbol, entry_price, opened_at, closed_at) VALUES"
+        " ('old', 'B', 1, now() - INTERVAL '101 days', now() - INTERVAL '100 days'),"
+        " ('open', 'B', 1, now() - INTERVAL '101 days', NULL), ('new', 'B', 1, now(), now());"
+        "INSERT INTO platform.risk_events (event_type, severity, triggered_at) VALUES"
+        " ('a', 'b', now() - INTERVAL '100 days'), ('a', 'b', now());"
+        "INSERT INTO fks.accounts (id, name) VALUES (1, 'one');"
+        "INSERT INTO fks.trades (time, account_id, symbol, trade_type, quantity, price) VALUES"
+        " (now() - INTERVAL '100 days', 1, 'B', 'BUY', 1, 1), (now(), 1, 'B', 'BUY', 1, 1)"
+    )
+
+
+async def test_rows_of_packs_go_when_the_configuration_says_so_and_are_asked_about(database: DatabaseForTest) -> None:
+    db = await database.connect()
+    engine = await engines.detect(db)
+    await migrate(db, with_packs("platform", "fks"))
+    await store_in_packs(db)
+    keys = ("platform_user_sessions_days", "platform_positions_days", "platform_risk_events_days", "fks_trades_days")
+    short = dict.fromkeys(keys, 30)
+    assert await deletions.find(db, with_packs("platform", "fks")) == []  # 0: for ever
+    assert await deletions.find(db, with_packs(retention=short)) == []  # nobody deletes from packs that are not named
+    config = with_packs("platform", "fks", retention=short)
+    assert sorted(map(str, await deletions.find(db, config))) == [
+        "fks.trades: 1 row older than 30 days",
+        "platform.positions: 1 row older than 30 days",
+        "platform.risk_events: 1 row older than 30 days",
+        "platform.user_sessions: 1 row older than 30 days",
+    ]
+    assert await retention.purge(db, engine, with_packs("platform", "fks")) == {}
+    of_chunks = {} if engine.has_hypertables else {"fks.trades": 1}  # a dropped chunk counts no rows
+    assert await retention.purge(db, engine, config) == of_chunks | dict.fromkeys(
+        ("platform.positions", "platform.risk_events", "platform.user_sessions"), 1
+    )
+    left = await db.fetch(
+        "SELECT session_token AS what FROM platform.user_sessions UNION ALL SELECT position_id FROM platform.positions"
+        " UNION ALL SELECT event_type FROM platform.risk_events UNION ALL SELECT symbol FROM fks.trades"
+    )
+    assert sorted(row["what"] for row in left) == ["B", "a", "alive", "new", "new", "open"]
+    missing = with_packs("wolfinch", retention={"analytics_performance_metrics_days": 1})
+    assert await retention.purge(db, engine, missing) == {}  # the pack is not applied yet
+    await db.close()
+
+
+async def test_the_server_refreshes_as_the_configuration_says(timescaledb_database: DatabaseForTest) -> None:
+    db = await timescaledb_database.connect()
+    await migrate(db, with_packs("fks"))
+    rule = {"back_days": 5, "settled_minutes": 30, "every_minutes": 90}
+    changed = with_packs("fks", refresh={"candles_1h": rule, "fks_daily_account_performance": rule})
+    assert await migrate(db, changed) == [
+        "candles_1h: refreshed every 01:30:00, back to 5 days, up to 00:30:00 ago",
+        "fks.daily_account_performance: refreshed every 01:30:00, back to 5 days, up to 00:30:00 ago",
+    ]
+    assert await migrate(db, changed) == []
+    offsets = await db.fetch(
+        "SELECT hypertable_schema || '.' || hypertable_name AS name, config->>'start_offset' AS start,"
+        " config->>'end_offset' AS until, schedule_interval::text AS every FROM timescaledb_information.jobs"
+        " WHERE proc_name = 'policy_refresh_continuous_aggregate'"
+        " AND hypertable_name IN ('candles_1h', 'daily_account_performance') ORDER BY 1"
+    )
+    assert [tuple(row.values()) for row in offsets] == [
+        ("fks.daily_account_performance", "5 days", "00:30:00", "01:30:00"),
+        ("public.candles_1h", "5 days", "00:30:00", "01:30:00"),
+    ]
+    assert len(await migrate(db, with_packs("fks"))) == 2  # and back
     await db.close()

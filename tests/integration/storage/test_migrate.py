@@ -135,7 +135,7 @@ async def test_policies_follow_the_configuration(timescaledb_database: DatabaseF
             "order_book: compressed after 1 day -> never",
             "trades: dropped after 365 days -> 2 days",
             "funding: dropped after 365 days -> never",
-            "candles_1m: refreshed every 00:01:00, back to 1 day",
+            "candles_1m: refreshed every 00:01:00, back to 1 day, up to 00:01:00 ago",
         ]
         assert await migrate.migrate(db, changed) == []
         await db.execute("SELECT remove_retention_policy('candles_1d')")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ingestd.config.loading import load
-from ingestd.config.models import Config
+from ingestd.config.models import Config, RefreshRule
 from ingestd.errors import ConfigError
 from ingestd.storage.candles import require_room
 
@@ -33,7 +36,39 @@ def problems_of(folder: Path, text: str, **profiles: str) -> list[str]:
 @pytest.mark.parametrize("name", NAMES)
 def test_each_of_ours_leaves_room_for_the_refreshes(tmp_path: Path, name: str) -> None:
     config = loaded(tmp_path, f'include = ["{PROFILES / name}"]')
-    require_room(config.retention)
+    require_room(config)
+
+
+def in_the_document() -> dict[str, dict[str, dict[str, Any]]]:
+    """What the table of docs/schema.md says, which was written from the systems' own documents."""
+    text = (PROFILES.parents[1] / "docs" / "schema.md").read_text(encoding="utf-8")
+    lines = text.partition("<!-- profiles -->")[2].partition("<!-- end of profiles -->")[0].splitlines()
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for line in lines[3:]:
+        profile, _, section, options, value = (cell.strip() for cell in line.strip("| ").split(" | "))
+        numbers = [int(number) for number in re.findall(r"\d+", value)]
+        names = ("back_days", "settled_minutes", "every_minutes")
+        setting = numbers[0] if len(numbers) == 1 else dict(zip(names, numbers, strict=True))
+        for option in re.findall(r"`(\w+)`", options):
+            found.setdefault(profile, {}).setdefault(section, {})[option] = setting
+    return found
+
+
+def test_each_sets_what_the_page_says_and_nothing_else() -> None:
+    files = {file.stem: tomllib.loads(file.read_text(encoding="utf-8")) for file in PROFILES.glob("*.toml")}
+    assert files == in_the_document()
+
+
+def test_refreshes_can_be_included(tmp_path: Path) -> None:
+    config = loaded(
+        tmp_path,
+        'include = ["a.toml"]\n[refresh]\ncandles_1h = { every_minutes = 5 }\n',
+        a="[refresh]\ncandles_1h = { every_minutes = 30 }\nohlcv_1h = { back_days = 2, settled_minutes = 90 }\n",
+    )
+    assert config.refresh.candles_1h.every_minutes == 5
+    assert config.refresh.ohlcv_1h == RefreshRule(back_days=2, settled_minutes=90)
+    (problem,) = problems_of(tmp_path, 'include = ["a.toml"]', a="[refresh]\ncandles_1h = { back_day = 1 }\n")
+    assert problem == 'refresh.candles_1h.back_day: unknown key; did you mean "back_days"?'
 
 
 def test_the_file_s_own_and_the_environment_s_count_more(tmp_path: Path) -> None:
@@ -61,7 +96,7 @@ def test_two_that_agree(tmp_path: Path) -> None:
         (
             '["a.toml"]',
             "[http]\nlisten = '0.0.0.0:1'",
-            "include[0]: a.toml sets [http]; only chunks, compression, retention may be",
+            "include[0]: a.toml sets [http]; only chunks, compression, refresh, retention may be",
         ),
         ('["a.toml"]', "[retention]\ntrade_days = 1", 'retention.trade_days: unknown key; did you mean "trades_days"?'),
         (

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.config.models import RetentionConfig
+from ingestd.config.models import Config, RefreshRule, RetentionConfig
 from ingestd.errors import ConfigError
 from ingestd.storage import candle_rebuild
 from ingestd.storage.candles import AGGREGATES, LEVELS, Level, interval_days, require_room
@@ -69,16 +69,64 @@ def test_a_refresh_never_reaches_past_the_retention(trades_days: int, candles_da
 def test_zero_days_is_for_ever() -> None:
     retention = RetentionConfig(trades_days=0, candles_1m_days=0)
     assert BY_NAME["candles_1m"].lookback(retention) == "3650 days"
-    require_room(retention)
+    require_room(Config.model_validate({"retention": retention}))
 
 
 def test_every_short_retention_is_named_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        require_room(RetentionConfig(candles_1d_days=3, candles_4h_days=1))
+        require_room(Config.model_validate({"retention": {"candles_1d_days": 3, "candles_4h_days": 1}}))
     assert {problem.path for problem in caught.value.problems} == {
         "retention.candles_1d_days",
         "retention.candles_4h_days",
     }
+
+
+@pytest.mark.parametrize(
+    ("relation", "rule", "problem"),
+    [
+        ("candles_1h", RefreshRule(back_days=3), None),
+        (
+            "candles_1h",
+            RefreshRule(back_days=365),
+            "refresh.candles_1h.back_days: looks back over rows that are dropped (found 365); use less than 365, see "
+            "retention.candles_1m_days and retention.candles_1h_days",
+        ),
+        (
+            "candles_1w",
+            RefreshRule(back_days=14),  # two weeks, and the hour until they are settled
+            "refresh.candles_1w.back_days: is less than two buckets and the time until they are settled (found 14); "
+            "use at least 15",
+        ),
+        ("candles_1w", RefreshRule(back_days=15), None),
+        (
+            "candles_1m",
+            RefreshRule(back_days=1, settled_minutes=1440),
+            "refresh.candles_1m.back_days: is less than two buckets and the time until they are settled (found 1); "
+            "use at least 2",
+        ),
+        (
+            "fks_daily_account_performance",
+            RefreshRule(back_days=7),
+            "refresh.fks_daily_account_performance.back_days: looks back over rows that are dropped (found 7); use "
+            "less than 7, see retention.fks_trades_days",
+        ),
+    ],
+)
+def test_a_refresh_that_cannot_be_is_refused(relation: str, rule: RefreshRule, problem: str | None) -> None:
+    config = Config.model_validate({"retention": {"fks_trades_days": 7}, "refresh": {relation: rule}})
+    if problem is None:
+        require_room(config)
+        return
+    with pytest.raises(ConfigError) as caught:
+        require_room(config)
+    assert [str(found) for found in caught.value.problems] == [problem]
+
+
+def test_a_rule_replaces_what_it_says_only() -> None:
+    hours = BY_NAME["candles_1h"]
+    assert hours.refresh(Config()) == ("364 days", "01:00:00", "00:15:00")
+    rules = {"candles_1h": RefreshRule(back_days=3, every_minutes=1500)}
+    assert hours.refresh(Config.model_validate({"refresh": rules})) == ("3 days", "01:00:00", "25:00:00")
 
 
 def test_intervals_are_written_as_the_server_prints_them() -> None:
