@@ -35,9 +35,18 @@ _ending_row = attrgetter("id", "order_id", "exchange", "symbol", "side", "ending
 _trade_row = attrgetter("symbol", "side", "quantity", "entry_price", "exit_price", "pnl", "strategy", "at", "id")
 _balance_row = attrgetter("asset", "available", "locked")
 _SHOWN = {
-    **{name: name for name in ("symbol", "status", "quantity", "side", "price")},
+    **{name: name for name in ("exchange", "symbol", "status", "quantity", "side", "price")},
     **{"orderType": "order_type", "filledQuantity": "filled_quantity", "avgPrice": "avg_price"},
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An order for the cache `order:{orderId}`: its known fields, with the symbol as events have it, and its market's
+    exchange and unified symbol if the market is known."""
+
+    fields: Mapping[str, str]
+    market: tuple[str, str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +54,7 @@ class Change:
     """The result of a transaction: the new events, and the current state of every order it touched."""
 
     new: frozenset[UUID]
-    orders: Mapping[str, Mapping[str, str]]
+    orders: Mapping[str, Shown]
 
 
 async def store_events(database: Database, events: Sequence[Event], default_exchange: str | None = None) -> Change:
@@ -76,7 +85,7 @@ async def store_events(database: Database, events: Sequence[Event], default_exch
 
 async def _store_orders(
     database: Database, events: Sequence[OrderEvent], default_exchange: str | None
-) -> Mapping[str, Mapping[str, str]]:
+) -> Mapping[str, Shown]:
     """Store what the events say of their orders. Return the state of each order."""
     touched = _touched(events)
     before = await balances.moved_before(database, touched)
@@ -130,9 +139,10 @@ def _log_status(event: OrderEvent) -> str:
     return "filled" if isinstance(event, Executed) else event.ending.lower()
 
 
-def _shown(row: Mapping[str, str | None]) -> Mapping[str, str]:
-    """An order's fields for the cache `order:{orderId}`; unknown fields are left out."""
-    return {shown: value for shown, name in _SHOWN.items() if (value := row[name]) is not None}
+def _shown(row: Mapping[str, str | None]) -> Shown:
+    exchange, market = row["exchange"], row["market"]
+    fields = {shown: value for shown, name in _SHOWN.items() if (value := row[name]) is not None}
+    return Shown(fields, None if exchange is None or market is None else (exchange, market))
 
 
 def _columns(rows: Iterable[tuple[object, ...]]) -> list[list[object]]:

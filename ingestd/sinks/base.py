@@ -48,8 +48,9 @@ class DurableSink(Sink, Protocol):
 class OrderCache(Protocol):
     """Shows orders that trading programs have changed."""
 
-    def order_update(self, order_id: str, fields: Mapping[str, str]) -> None:
-        """Publish a changed order; `fields` are those of the key `order:{order_id}`."""
+    def order_update(self, order_id: str, fields: Mapping[str, str], market: tuple[str, str] | None = None) -> None:
+        """Publish a changed order; `fields` are those of the key `order:{order_id}`. If its market (exchange, unified
+        symbol) is known, the field `symbol` becomes the market's name in the cache's style."""
 
     def forget_orders(self) -> None:
         """Forget known orders, because other daemons may have changed them since."""

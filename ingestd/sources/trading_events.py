@@ -174,10 +174,10 @@ class EventFlush:
         count_by(self.metrics.duplicate, duplicate)
         self.metrics.flushes.labels(self.sink).inc()
         self.metrics.flush_s.labels(self.sink).observe(took_s)
-        orders = {order_id: fields for change in self._changes for order_id, fields in change.orders.items()}
-        for order_id, fields in orders.items():
+        orders = {order_id: shown for change in self._changes for order_id, shown in change.orders.items()}
+        for order_id, shown in orders.items():
             for cache in self.caches:
-                cache.order_update(order_id, fields)
+                cache.order_update(order_id, shown.fields, shown.market)
 
 
 def _new(changes: Sequence[Change]) -> set[UUID]:

@@ -46,5 +46,13 @@ UPDATE orders SET
     status = known.status
 FROM (SELECT *, ingestd_spot_pair(exchange, symbol) AS pair FROM known) AS known
 WHERE orders.order_id = known.order_id
-RETURNING orders.order_id, known.symbol, orders.side, orders.order_type, orders.status,
+RETURNING orders.order_id, orders.exchange, known.symbol, (
+        SELECT market.symbol FROM symbols AS market
+        WHERE market.exchange = known.exchange COLLATE "C"
+          AND (market.symbol = known.symbol COLLATE "C" OR market.compact = known.symbol COLLATE "C"
+               OR market.dash = known.symbol COLLATE "C" OR market.venue_name = known.symbol COLLATE "C")
+        ORDER BY market.symbol <> known.symbol COLLATE "C", market.compact <> known.symbol COLLATE "C",
+                 market.dash <> known.symbol COLLATE "C"
+        LIMIT 1
+    ) AS market, orders.side, orders.order_type, orders.status,
     orders.quantity::text, orders.price::text, orders.filled_quantity::text, orders.avg_price::text

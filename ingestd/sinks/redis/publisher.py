@@ -78,9 +78,10 @@ class Publisher:
         else:
             self._flush_soon()
 
-    def order_update(self, order_id: str, fields: Mapping[str, str]) -> None:
-        """Write these fields of `order:{order_id}` with the next flush, or when the server is back."""
-        if not self._view.take_order(order_id, fields, monotonic_s()):
+    def order_update(self, order_id: str, fields: Mapping[str, str], market: tuple[str, str] | None = None) -> None:
+        """Write these fields of `order:{order_id}` with the next flush, or when the server is back. `market`: its
+        exchange and unified symbol, if known."""
+        if not self._view.take_order(order_id, fields, monotonic_s(), market):
             self._drop(1, "orders_full")
         self._flush_soon()
 

@@ -6,12 +6,14 @@ the number of symbols.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
 from ingestd.channels import ROWS
 from ingestd.clock import iso_text
+from ingestd.errors import MarketUnknown
 from ingestd.records import BookSnapshot, Candle, MarketRecord, Tick, Trade
 from ingestd.sinks.redis import payloads
 from ingestd.sinks.redis.candles import BUILT_INTERVAL, RecentCandles
@@ -121,7 +123,6 @@ class View:
         self._streams: dict[tuple[str, str], Stream] = {}
         self._dirty: dict[Stream, None] = {}
         self._orders = Orders()
-        self.take_order = self._orders.take
         self.forget_orders = self._orders.forget_written
         self._indicators = RecentIndicators()
 
@@ -185,6 +186,15 @@ class View:
         for stream in self._streams.values():
             if stream.refill(now_s):
                 self._dirty[stream] = None
+
+    def take_order(
+        self, order_id: str, fields: Mapping[str, str], now_s: float, market: tuple[str, str] | None = None
+    ) -> bool:
+        """Remember the changed fields of an order. False: too many orders wait for the server."""
+        if market is not None:
+            with contextlib.suppress(MarketUnknown):  # then the symbol stays as events have it
+                fields = {**fields, "symbol": self._name_of(*market)}
+        return self._orders.take(order_id, fields, now_s)
 
     def take_indicator(self, exchange: str, symbol: str, name: str, value: str, time_us: int, now_s: float) -> None:
         """Remember the newest value of an indicator. Raises MarketUnknown."""

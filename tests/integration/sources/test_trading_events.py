@@ -32,8 +32,8 @@ async def test_a_bots_day(db: Database, database: DatabaseForTest, kafka_config:
     shown: dict[str, Mapping[str, str]] = {}
 
     class Cache:
-        def order_update(self, order_id: str, fields: Mapping[str, str]) -> None:
-            shown[order_id] = fields
+        def order_update(self, order_id: str, fields: Mapping[str, str], market: tuple[str, str] | None = None) -> None:
+            shown[order_id] = {**fields, "market": str(market)}
 
         def forget_orders(self) -> None: ...
 
@@ -77,6 +77,7 @@ async def test_a_bots_day(db: Database, database: DatabaseForTest, kafka_config:
     assert rate == 100
     assert shown["7"]["status"] == "FILLED"
     assert shown["7"]["filledQuantity"] == "0.100"
+    assert (shown["7"]["symbol"], shown["7"]["market"]) == ("BTC-USD", "None")
     assert made.total("duplicate") == {"orders_executed": 1}
     assert made.balance() == 0
 
