@@ -1,4 +1,4 @@
-"""What the daemon does in the database besides storing rows: candles, retention, the table `symbols`.
+"""What the daemon does in the database besides storing rows: candles, retention, `symbols`, `sync_status`.
 
 It has a connection of its own, so that it never delays a flush. A step that fails is tried again when it is next due.
 """
@@ -17,7 +17,7 @@ from ingestd.errors import IngestdError
 from ingestd.log_limit import LogLimit
 from ingestd.ops.metrics import Metrics
 from ingestd.status import MarketInfo
-from ingestd.storage import retention, rollups, symbols
+from ingestd.storage import packs, retention, rollups, symbols
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
@@ -31,6 +31,8 @@ _ROLLUPS_AT_LEAST_EVERY_S = 30.0
 _PURGE_EVERY_S = 3600.0
 _MARKETS_AGAIN_S = 60.0  # after a failure
 JOBS_EVERY_S = 60.0
+SYNC_EVERY_S = 60.0
+_SYNC_SHARE = 50  # the least pause after `sync_status`, as a multiple of how long it took
 _REFRESHES_FAILED = 2  # failures in a row that make a problem: refreshes come every few seconds, other steps rarely
 
 
@@ -80,6 +82,7 @@ class Upkeep:
                 self._look_at_jobs,
                 self._store_markets,
                 self._purge,
+                self._note_sync,
                 self._store_events,
             ):
                 name = "connect"
@@ -154,6 +157,15 @@ class Upkeep:
         await symbols.store_lists(database, markets)
         self._stored_markets = markets
         del self._due_s["markets"]
+        return True
+
+    async def _note_sync(self, database: Database, _engine: Engine) -> bool:
+        """Bring `sync_status` of the pack fks up to date. False: it was not due, or there is no such pack."""
+        if "fks" not in packs.configured(self._config) or not self._is_due("sync", SYNC_EVERY_S):
+            return False
+        started_s = monotonic_s()
+        await database.execute("SELECT fks.note_sync()")
+        self._due_s["sync"] = max(self._due_s["sync"], monotonic_s() + _SYNC_SHARE * (monotonic_s() - started_s))
         return True
 
     async def _store_events(self, database: Database, _engine: Engine) -> bool:
