@@ -4,7 +4,8 @@ DROP TRIGGER ingestd_fks_balances ON public.balance_snapshots;
 DROP TRIGGER follow_account ON fks.accounts;
 DROP FUNCTION fks.follow_pnl_changed(), fks.follow_pnl_added(), fks.note_pnl(text, timestamptz), fks.follow_account(),
     fks.follow_balances(), fks.note_balances(text, uuid[]), fks.worth(text, text, numeric, text, timestamptz),
-    fks.pnl_until(text, text, timestamptz), fks.account_of(text), fks.take_turn(), fks.note_sync();
+    fks.pnl_until(text, text, timestamptz), fks.account_of(text), fks.take_turn(), fks.note_sync(),
+    fks.candles_table(text), fks.bucket(timestamptz, text);
 DELETE FROM fks.balance_history WHERE event_id IS NOT NULL;
 DROP INDEX fks.balance_history_events;
 ALTER TABLE fks.balance_history DROP COLUMN event_id;

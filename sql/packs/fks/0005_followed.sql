@@ -12,8 +12,33 @@ ALTER TABLE fks.sync_status ADD COLUMN is_kept boolean NOT NULL DEFAULT false;
 --                completed    nothing is known to be missing
 -- Symbols: those with candles of the last two days, with a gap, or with a row here. A gap counts that reaches into the
 -- time from the oldest candle on, in the channel that the candles come from: trades, candles, or both.
+CREATE FUNCTION fks.bucket(at timestamptz, timeframe text) RETURNS timestamptz
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE timeframe WHEN '1M' THEN date_trunc('month', at, 'UTC') ELSE
+        date_bin((left(timeframe, -1) || CASE right(timeframe, 1) WHEN 'm' THEN ' minutes' WHEN 'h' THEN ' hours'
+                                         WHEN 'd' THEN ' days' ELSE ' weeks' END)::interval,
+                 at, TIMESTAMPTZ '2000-01-03 00:00:00+00') END
+$$;
+
+-- The table that holds the candles of a timeframe; those of months on TimescaleDB are made of days.
+CREATE FUNCTION fks.candles_table(timeframe text) RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found text;
+BEGIN
+    IF to_regclass('timescaledb_information.continuous_aggregates') IS NOT NULL THEN
+        SELECT format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name) INTO found
+        FROM timescaledb_information.continuous_aggregates
+        WHERE view_schema = 'public' AND view_name = 'candles_' || replace(timeframe, '1M', '1d');
+    END IF;
+    RETURN coalesce(found, format('public.%I', 'candles_' || timeframe));
+END
+$$;
+
+-- With the owner's rights: on TimescaleDB the stored candles are read from the tables behind the aggregates, and what
+-- is newer from the trades. To read the aggregates for each symbol took a hundred times as long.
 CREATE FUNCTION fks.note_sync() RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
     place    text COLLATE "C" := fks.option_exchange();
     symbols  text[] COLLATE "C" := ARRAY(
@@ -26,10 +51,19 @@ DECLARE
         SELECT symbol FROM fks.sync_status WHERE is_kept
         ORDER BY 1);
     ours     CONSTANT text[] := ARRAY['1m', '5m', '15m', '30m', '1h', '4h', '1d', '1w', '1M'];
+    is_live  CONSTANT boolean := fks.candles_table('1m') <> 'public.candles_1m';
+    traded   timestamptz[];  -- the newest trade of each symbol, where aggregates show it at once
     frame    record;
 BEGIN
+    SELECT array_agg(newest.time ORDER BY place_of) INTO traded
+    FROM unnest(symbols) WITH ORDINALITY AS named (symbol, place_of)
+    LEFT JOIN LATERAL (
+        SELECT time FROM public.trades
+        WHERE exchange = place AND trades.symbol = named.symbol AND in_candles IS DISTINCT FROM false AND is_live
+        ORDER BY time DESC LIMIT 1
+    ) AS newest ON true;
     FOR frame IN
-        SELECT name, format('FROM public.%I WHERE exchange = $3 AND symbol = named.symbol', 'candles_' || name) AS source
+        SELECT name, format('FROM %s WHERE exchange = $3 AND symbol = named.symbol', fks.candles_table(name)) AS source
         FROM unnest(ours) AS made (name)
         UNION ALL
         SELECT name, 'FROM (SELECT NULL::timestamptz AS bucket_start) AS none WHERE false'
@@ -47,10 +81,17 @@ BEGIN
                                     gaps.last->>'started_at', gaps.last->>'ended_at',
                                     coalesce(gaps.last->>'detail', gaps.last->>'cause')) END
                        AS message
-            FROM unnest($2) AS named (symbol)
+            FROM unnest($2, $5) AS named (symbol, traded)
             CROSS JOIN LATERAL (
                 SELECT (SELECT bucket_start %1$s ORDER BY bucket_start LIMIT 1) AS oldest,
                        (SELECT bucket_start %1$s ORDER BY bucket_start DESC LIMIT 1) AS newest
+            ) AS stored
+            CROSS JOIN LATERAL (
+                SELECT CASE WHEN $4 THEN fks.bucket(coalesce(stored.oldest, CASE WHEN named.traded IS NOT NULL THEN (
+                           SELECT time FROM public.trades
+                           WHERE exchange = $3 AND symbol = named.symbol AND in_candles IS DISTINCT FROM false
+                           ORDER BY time LIMIT 1) END), $1) END AS oldest,
+                       CASE WHEN $4 THEN fks.bucket(greatest(stored.newest, named.traded), $1) END AS newest
             ) AS made
             CROSS JOIN LATERAL (
                 SELECT (SELECT time FROM public.ohlcv_data
@@ -89,7 +130,7 @@ BEGIN
             WHERE (known.sync_status, known.oldest_time, known.newest_time, known.error_message, known.is_kept)
                   IS DISTINCT FROM (excluded.sync_status, excluded.oldest_time, excluded.newest_time,
                                     excluded.error_message, true)
-        $sql$, frame.source) USING frame.name, symbols, place, frame.name = ANY (ours);
+        $sql$, frame.source) USING frame.name, symbols, place, frame.name = ANY (ours), traded;
     END LOOP;
 END
 $$;

@@ -300,8 +300,8 @@ async def test_the_currencies_of_a_market_are_those_of_its_names(postgres_databa
 async def require_pairs(db: Database) -> None:
     await db.execute("DELETE FROM symbols")
     insert = (
-        "INSERT INTO symbols (exchange, symbol, market_id, compact, dash, venue_name, base_currency, quote_currency, type)"
-        " VALUES ($1, $2, $2, $3, $4, $5, $6, $7, $8)"
+        "INSERT INTO symbols (exchange, symbol, market_id, compact, dash, venue_name, base_currency, quote_currency,"
+        " type) VALUES ($1, $2, $2, $3, $4, $5, $6, $7, $8)"
     )
     await db.execute(insert, "kraken", "BTC/USD", "BTCUSD", "BTC-USD", "XXBTZUSD", "XBT", "ZUSD", "spot")
     await db.execute(insert, "kraken", "ETH/USD:USD", "ETHUSD.P", "ETH-USD.P", "PF_ETHUSD", "ETH", "USD", "swap")
