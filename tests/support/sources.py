@@ -12,7 +12,8 @@ A fixture is a TOML file:
                 replaced: the server refuses it, or it counts something else; `replacement` runs
                 instead, and returns `rows`
     sqlstate    the server refuses the statement with this, as `replaced` nearly always, and as `administration` where
-                `ingestd migrate` has done already what it asks for; a table of engines where they differ
+                `ingestd migrate` has done already what it asks for; a table of engines where they differ, with
+                `timescaledb-apache` among them. On that edition those of both engines hold
     alone       true: the statement runs outside of a transaction, and what it changes stays
     search_path of an administration that is about the pack's own tables; `public` otherwise
     before      run first: what the statement needs of those printed before it
@@ -21,7 +22,8 @@ A fixture is a TOML file:
                 its month, `{week_end-2}` and `{month_end-2}` those of the next
     why         in a few words, where the verdict needs them
 
-`seed.sql` beside them stores what they read, and `names.toml` has the names that no SQL is about, with their test.
+`seed.sql` beside them stores what they read, and `names.toml` has the names that no SQL is about: `name`, `lives`,
+`verdict` (`as printed` if left out; else in a word or two) and `test`.
 """
 
 from __future__ import annotations
@@ -158,25 +160,53 @@ def table(document: str) -> str:
         engine = "" if fixture.engine == "both" else f" ({fixture.engine})"
         why = f": {fixture.why}" if fixture.why else ""
         lines.append(f"| {names} | {fixture.lives} | {fixture.verdict}{engine}{why} | `{fixture.name}` |\n")
-    lines += [f"| `{name['name']}` | {name['lives']} | | `{name['test']}` |\n" for name in names_without_sql(document)]
+    lines += [
+        f"| `{name['name']}` | {name['lives']} | {name.get('verdict', 'as printed')} | `{name['test']}` |\n"
+        for name in names_without_sql(document)
+    ]
     return "".join(lines)
 
 
 def names_without_sql(document: str) -> list[dict[str, str]]:
-    """The names that no statement is about: `name`, `lives`, and the file of their `test`."""
+    """The names that no statement is about, each with the keys that the module's docstring states."""
     file = FOLDER / document / "names.toml"
     return list(tomllib.loads(file.read_text(encoding="utf-8"))["name"]) if file.exists() else []
 
 
-def printed(document: Document) -> list[str]:
-    """Every SQL statement that the document prints, normalised; skips the test where the documents are not."""
+def text_of(document: Document) -> str:
+    """The document; skips the test where the documents are not."""
     found = sorted(_SHARED.glob(f"{document.number}_*.txt"))
     if not found:
         pytest.skip("the documents are not here (../shared/sources)")
-    text = found[0].read_text(encoding="utf-8")
+    return found[0].read_text(encoding="utf-8")
+
+
+def printed(document: Document) -> list[str]:
+    """Every SQL statement that the document prints, normalised; skips the test where the documents are not."""
+    text = text_of(document)
     blocks = re.findall(r"^[ \t]*```sql\n(.*?)^[ \t]*```", text, re.MULTILINE | re.DOTALL)
     inline = re.findall(r"`((?:SELECT|DELETE|INSERT|UPDATE) [^`]*;)`", text)
     return [statement for block in [*blocks, *inline] for statement in statements(block)]
+
+
+_NAMES = (
+    r"CREATE (?:TABLE|MATERIALIZED VIEW) ([\w.]+)",
+    r"INDEX (?:CONCURRENTLY )?(idx_\w+)",
+    r"create_hypertable\('(\w+)'",
+    r"add_\w+_policy\('(\w+)'",
+    r"timescaledb_information\.(\w+)",
+    r"\b([a-z_]+:(?:[a-z]+:)?\{\w+\}(?::\{\w+\})*)",  # keys and channels of Redis
+    r"\b(wolfinch\.\w+\.\w+)",  # topics
+    r"`(\w*(?:upsert|fetch|recent|latest)_\w+)`",
+    r"\b(pool_\w+|max_overflow)=",
+    r"^def (\w+)\(",
+    r"\b(\d{3}_\w+\.sql|init_\w+\.sql)",
+)
+
+
+def named(document: Document) -> set[str]:
+    """What the document names, by the forms in which documents write names; skips the test where they are not."""
+    return {name for form in _NAMES for name in re.findall(form, text_of(document), re.MULTILINE)}
 
 
 def statements(sql: str) -> list[str]:
