@@ -22,6 +22,7 @@ from ingestd.status import MarketInfo
 from ingestd.storage import engine as engines
 from ingestd.storage import rollups, symbols
 from ingestd.storage.database import Database
+from ingestd.storage.migrations import read_sql
 from tests.integration.repository.fronts import Front, OnAsyncpg, OnSqlAlchemy
 from tests.support.postgres import DatabaseForTest
 
@@ -165,6 +166,37 @@ async def test_candles_of_trades_and_reported_ones_are_read_together(db: Databas
     reported = await front.call("fetch_candles", "BTCUSDT", MINUTE, MINUTE + timedelta(minutes=2), prefer="reported")
     assert [row.source for row in reported] == ["reported", "trades", "reported"]
     assert await front.call("fetch_candles", "BTCUSDT", MINUTE, MINUTE, exchange="okx") == []
+    sources = {0: "trades", 1: "trades", 2: "reported", 3: "reported"}
+    for first, last in ((0, 1), (0, 0), (0.5, 2), (0, 1.5), (1, 3), (1.5, 1.75), (2, 2.5)):
+        start, end = (MINUTE + timedelta(minutes=minutes) for minutes in (first, last))
+        found = await front.call("fetch_candles", "BTCUSDT", start, end)
+        assert [(row.bucket_start, row.source) for row in found] == [
+            (MINUTE + timedelta(minutes=minute), source)
+            for minute, source in sources.items()
+            if first <= minute <= last
+        ]
+
+
+async def test_reports_are_read_only_where_a_minute_has_no_trade(postgres_database: DatabaseForTest) -> None:
+    db = await postgres_database.connect()
+    try:
+        await db.execute(
+            "INSERT INTO trades (time, exchange, symbol, trade_id, seq, price, quantity, received_at)"
+            " SELECT $1::timestamptz + n * INTERVAL '1 minute', 'binance', 'B', n::text, n, 1, 1, now()"
+            " FROM generate_series(0, 9) AS n",
+            MINUTE,
+        )
+        await candles_are_made(db)
+        for minutes, are_read in ((9, False), (10, True)):
+            end = MINUTE + timedelta(minutes=minutes)
+            plan = await db.fetch(
+                f"EXPLAIN (ANALYZE, COSTS OFF) {read_sql('queries/repository/candles.sql')}",
+                "binance", "B", MINUTE, end, "trades",
+            )  # fmt: skip
+            (scan,) = [row["QUERY PLAN"] for row in plan if "on ohlcv_data" in row["QUERY PLAN"]]
+            assert ("never executed" not in scan) == are_read
+    finally:
+        await db.close()
 
 
 async def test_the_quote_volume_of_contracts_is_what_their_market_says(db: Database, front: Front) -> None:
