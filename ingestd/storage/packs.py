@@ -1,7 +1,9 @@
 """Applies packs: schemas with the names of other systems' documents, in `sql/packs/<name>`.
 
 Each pack has its own series of migrations. An option of a pack is an immutable function of its schema: the planner
-puts its value into a view as a constant, and `converge` replaces it if the configuration changes.
+puts its value into a view as a constant, and `migrate` replaces it if the configuration changes. A pack whose views
+depend on an option in another way, or on the style of symbols, has a function `options_changed()`: each `migrate` calls
+it, and it makes them anew.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ async def migrate(db: Database, engine: Engine, config: Config, lock_timeout_s: 
             for change in await _changes(db, engine, config, pack):
                 await db.script(change.sql)
                 done.append(change.text)
+            await _follow(db, pack)
     return done
 
 
@@ -141,3 +144,9 @@ def _set_option(pack: str, name: str, value: str) -> str:
         f"CREATE OR REPLACE FUNCTION {pack}.option_{name}() RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE\n"
         f"RETURN {literal}::text;"
     )
+
+
+async def _follow(db: Database, pack: str) -> None:
+    """Have the pack make anew the views that depend on its options, or on the style of symbols."""
+    if await db.fetchval("SELECT pg_catalog.to_regprocedure($1) IS NOT NULL", f"{pack}.options_changed()"):
+        await db.execute(f"SELECT {pack}.options_changed()")

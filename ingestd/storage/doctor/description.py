@@ -110,6 +110,10 @@ async def describe_pack(db: Database, engine: Engine, pack: str) -> Description:
         for row in await db.fetch(_REFRESHES, schema):
             found = relations[row["relation"]]
             relations[row["relation"]] = msgspec.structs.replace(found, create=f"{found.create}\n{row['policy']}")
+    for row in await db.fetch(_OF_OPTIONS, schema):
+        found = relations[row["relation"]]
+        again = f"{found.create.rstrip(';')};\nSELECT {schema}.options_changed();"
+        relations[row["relation"]] = msgspec.structs.replace(found, create=again)
     triggers = {row["name"]: row["definition"] for row in await db.fetch(_FOREIGN_TRIGGERS, schema)}
     return Description(version or 0, relations, await _functions(db, schema), triggers)
 
@@ -234,6 +238,14 @@ FROM pg_proc JOIN pg_namespace ON pg_namespace.oid = pronamespace LEFT JOIN pg_a
 WHERE nspname = $1 AND starts_with(proname, $2) AND prokind IN ('f', 'a')
 ORDER BY prokind = 'a', name
 """
+# Views that the pack's options_changed() makes anew by the option; see storage/packs.
+_OF_OPTIONS = """
+SELECT format('%s.%s', nspname, relname) AS relation
+FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+JOIN pg_proc ON pronamespace = relnamespace AND proname = 'options_changed'
+WHERE nspname = $1 AND relkind = 'v' AND prosrc LIKE format('%%VIEW %s.%s AS%%', nspname, relname)
+"""
+
 _FOREIGN_TRIGGERS = """
 SELECT tgname AS name,
        pg_get_triggerdef(pg_trigger.oid) || CASE tgenabled WHEN 'D' THEN ' (disabled)' ELSE '' END AS definition

@@ -206,6 +206,19 @@ class TestViews:
         direct = await plan_of(db, f'SELECT close FROM "candles_{interval}" {ordered.format("bucket_start")}')
         assert steps(planned) == steps(direct)
 
+    @pytest.mark.parametrize("style", ["unified", "compact", "dash", "venue"])
+    async def test_symbols_have_the_names_of_the_other_tables(self, db: Database, style: str) -> None:
+        await migrate.migrate(db, platform())
+        names = {"unified": "BTC/USDT:USDT", "compact": "BTCUSDT.P", "dash": "BTC-USDT.P", "venue": "BTC_PERP"}
+        await db.execute(
+            "INSERT INTO symbols (exchange, symbol, compact, dash, venue_name) VALUES ('binance', $1, $2, $3, $4)",
+            *names.values(),
+        )
+        await db.execute("UPDATE ingestd_settings SET value = $1 WHERE name = 'symbol_style'", style)
+        await db.execute("SELECT platform.options_changed()")  # as the `migrate` that renamed the symbols does
+        rows = await db.fetch("SELECT symbol, exchange, status FROM platform.symbols")
+        assert [tuple(row.values()) for row in rows] == [(names[style], "binance", "active")]
+
     async def test_a_wrong_book_is_not_shown(self, db: Database) -> None:
         await migrate.migrate(db, platform())
         await db.execute(

@@ -37,3 +37,4 @@ INSERT INTO platform.users (id, username, email, password_hash) VALUES (1, 'ada'
 
 -- The tables hold compact names.
 UPDATE public.ingestd_settings SET value = 'compact' WHERE name = 'symbol_style';
+SELECT platform.options_changed();  -- as the first `migrate` does, which knows the style

@@ -152,7 +152,8 @@ def test_every_pack_has_its_folder() -> None:
 @pytest.mark.parametrize("pack", PACKS)
 def test_packs_have_numbers_of_their_own(pack: str, engine: Engine) -> None:
     loaded = migrations.load_pack(engine, pack)
-    assert [migration.version for migration in loaded] == list(range(1, len(loaded) + 1))
+    versions = [migration.version for migration in loaded]
+    assert versions == sorted(set(versions))
     assert str(loaded[0]).startswith(f"{pack}/0001_")
     assert all("\n\\ir" not in migration.up for migration in loaded)  # what they include is there
     makes_time_functions = any("CREATE FUNCTION time_bucket" in migration.up for migration in loaded)
