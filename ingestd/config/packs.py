@@ -60,8 +60,10 @@ class OneExchange(Section):
 
 
 class Fks(OneExchange):
-    """Of two candles of one time, `ohlcv_data` shows the one that is preferred: made from trades, or the exchange's."""
+    """Which candles `ohlcv_data` shows: of two of one time the preferred one, made from trades or the exchange's; or
+    only those of the exchange."""
 
+    candles: Literal["both", "exchange"] = "both"
     prefer: Literal["trades", "exchange"] = "trades"
 
 

@@ -24,11 +24,11 @@ READ_ONLY = "55000"
 UNIQUE_VIOLATION = "23505"
 
 
-def fks(prefer: str = "trades") -> Config:
+def fks(prefer: str = "trades", candles: str = "both") -> Config:
     return default_config(
         database={"dsn": "postgresql://u@h/db", "packs": ["fks"]},
         feeds=[{"exchange": "binance", "symbols": ["BTC/USDT"]}],
-        packs={"fks": {"exchange": "binance", "prefer": prefer}},
+        packs={"fks": {"exchange": "binance", "prefer": prefer, "candles": candles}},
     )
 
 
@@ -77,6 +77,24 @@ class TestShown:
         done = await migrate.migrate(db, fks(prefer="exchange"))
         assert done == ["packs.fks.prefer: trades -> exchange"]
         assert await hours(db) == {**ours, **theirs}
+        done = await migrate.migrate(db, fks(candles="exchange"))
+        assert done == ["packs.fks.candles: both -> exchange", "packs.fks.prefer: exchange -> trades"]
+        assert await hours(db) == theirs
+        assert await db.fetchval("SELECT count(*) FROM fks.hourly_ohlcv_agg") == 0, "none of the exchange's minutes"
+        await migrate.migrate(db, fks())
+        assert await hours(db) == {**theirs, **ours}
+
+    async def test_of_the_exchange_alone_it_is_planned_as_the_table(self, db: Database) -> None:
+        await migrate.migrate(db, fks(candles="exchange"))
+        await store_candle(db, T0, "1h", 5)
+        condition = "symbol = 'BTCUSDT' AND timeframe = '1h' ORDER BY time DESC LIMIT 100"
+        view = f"SELECT time, close FROM fks.ohlcv_data WHERE {condition}"
+        table = f"SELECT time, close FROM ohlcv_data WHERE exchange = 'binance' AND {condition}"
+        planned, direct = [
+            [row["QUERY PLAN"] for row in await db.fetch(f"EXPLAIN (COSTS OFF) {sql}")] for sql in (view, table)
+        ]
+        assert any("Index Cond" in line for line in planned)
+        assert planned == direct
 
     @pytest.mark.parametrize("timeframe", ["1m", "5m", "15m", "30m", "1h", "4h", "1d", "1w", "1M", "2h"])
     async def test_only_relations_of_the_timeframe_are_read(self, db: Database, timeframe: str) -> None:
