@@ -1,8 +1,8 @@
 """What the server takes by COPY: `python -m benchmarks.copying [rows]`.
 
-One, two and four connections into `trades`, in transactions of 10,000 rows; and ticks with and without
-`database.direct_compress` on TimescaleDB, with the room they take. The rows are text before the clock starts, and the
-rounds alternate, so that what else the machine does hits all alike.
+One, two and four connections into `trades`, in transactions of 10,000 rows; one with an index by time
+(`database.time_indexes`); and ticks with and without `database.direct_compress` on TimescaleDB, with the room they take.
+The rows are text before the clock starts, and the rounds alternate, so that what else the machine does hits all alike.
 """
 
 from __future__ import annotations
@@ -16,11 +16,18 @@ from collections.abc import Sequence
 from ingestd.clock import now_us
 from ingestd.records import Record
 from ingestd.storage.database import Database
+from ingestd.storage.migrate import migrate
 from ingestd.storage.writer.rows import RowMaker
 from ingestd.storage.writer.tables import TABLES
 from ingestd.storage.writer.writer import DIRECT_COMPRESS
 from ingestd.venues.market_names import Names
-from tests.support.postgres import DatabaseForTest, has_timescaledb, running_server, temporary_database
+from tests.support.postgres import (
+    DatabaseForTest,
+    default_config,
+    has_timescaledb,
+    running_server,
+    temporary_database,
+)
 from tests.support.records import tick, trade
 
 TRANSACTION_ROWS = 10_000
@@ -63,6 +70,13 @@ async def copy(
     return stored / took_s
 
 
+async def index_by_time(database: DatabaseForTest) -> None:
+    """Make the second index of `trades`."""
+    db = await Database.connect(database.dsn)
+    await migrate(db, default_config(database={"dsn": database.dsn, "time_indexes": ["trades"]}))
+    await db.close()
+
+
 async def room_bytes(database: DatabaseForTest) -> int:
     """What the ticks take, indexes too."""
     db = await Database.connect(database.dsn)
@@ -88,6 +102,10 @@ async def main(rows: int) -> None:
                     with temporary_database(server) as database:
                         rate = await copy(database, "trades", trades, connections, direct=False)
                         rates.setdefault(f"trades, {connections} connections", []).append(rate)
+                with temporary_database(server) as database:
+                    await index_by_time(database)
+                    rate = await copy(database, "trades", trades, 1, direct=False)
+                    rates.setdefault("trades, 1 connections, index by time", []).append(rate)
                 for direct in (False, True) if engine == "timescaledb" else (False,):
                     with temporary_database(server) as database:
                         name = f"ticks{', direct_compress' if direct else ''}"

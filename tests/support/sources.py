@@ -21,6 +21,7 @@ A fixture is a TOML file:
                 `{day-2}` is the date two days ago (UTC), `{week-2}` and `{month-2}` the first day of its week and of
                 its month, `{week_end-2}` and `{month_end-2}` those of the next
     why         in a few words, where the verdict needs them
+    tables      where a view is read: the same read on each table behind it, with which `benchmarks.reads` compares it
 
 `seed.sql` beside them stores what they read, and `names.toml` has the names that no SQL is about: `name`, `lives`,
 `verdict` (`as printed` if left out; else in a word or two) and `test`.
@@ -97,6 +98,7 @@ class Fixture:
     why: str = ""
     search_path: str = "public"
     before: str = ""
+    tables: Sequence[str] = ()
 
     def holds_on(self, engine: str) -> bool:
         return self.engine in ("both", engine)
