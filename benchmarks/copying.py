@@ -1,8 +1,9 @@
 """What the server takes by COPY: `python -m benchmarks.copying [rows]`.
 
 One, two and four connections into `trades`, in transactions of 10,000 rows; one with an index by time
-(`database.time_indexes`); and ticks with and without `database.direct_compress` on TimescaleDB, with the room they take.
-The rows are text before the clock starts, and the rounds alternate, so that what else the machine does hits all alike.
+(`database.time_indexes`); and ticks with and without `database.direct_compress` on TimescaleDB, with the room that they
+take. The rows are text before the clock starts, and the rounds alternate, so that what else the machine does hits all
+alike.
 """
 
 from __future__ import annotations
