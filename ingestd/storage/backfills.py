@@ -98,6 +98,11 @@ async def progress(db: Database, migration: Migration, engine: Engine) -> Progre
     return Progress(len(stretches), sum(stretch.start in finished for stretch in stretches), rows)
 
 
+async def forget_places(db: Database) -> None:
+    """Let each stretch that is not finished begin anew: its markets are about to be renamed."""
+    await db.execute("UPDATE ingestd_backfills SET exchange = '', symbol = '', until = started_at")
+
+
 async def _finished(db: Database, migration: Migration) -> set[datetime]:
     rows = await db.fetch(
         "SELECT started_at FROM ingestd_backfills WHERE version = $1 AND done_at IS NOT NULL", migration.version

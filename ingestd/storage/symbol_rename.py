@@ -17,8 +17,8 @@ import structlog
 from ingestd.channels import TABLE_OF
 from ingestd.errors import ConnectionLost, DatabaseError, MarketUnknown, SchemaError
 from ingestd.failpoints import passing
+from ingestd.storage import backfills, relation_traits, symbol_style, symbol_texts
 from ingestd.storage import engine as engines
-from ingestd.storage import relation_traits, symbol_style, symbol_texts
 from ingestd.storage.candles import AGGREGATES, LEVELS
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
@@ -161,6 +161,7 @@ async def _begin(db: Database, engine: Engine, work: _Conversion, lock_timeout_s
         if not work.back:
             await _set(db, symbol_style.NEXT_STYLE, work.new.style)
         await db.execute(_FENCE)
+        await backfills.forget_places(db)
         await _pause_jobs(db, engine)
         settings = await symbol_style.read(db)
     return _Conversion(work.old, work.new, work.back, settings)

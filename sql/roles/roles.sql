@@ -84,6 +84,7 @@ BEGIN
                      ('audit', 'win_rate', NULL),
                      ('public', 'ingestd_migrations', NULL),
                      ('public', 'ingestd_migration_steps', NULL),
+                     ('public', 'ingestd_backfills', NULL),
                      ('public', 'ingestd_pack_migrations', NULL),
                      ('public', 'ingestd_settings', NULL),
                      ('public', 'candles_marks', 'INSERT, DELETE'),
