@@ -78,6 +78,7 @@ async def load(db: Database, symbols: int) -> None:
     On TimescaleDB chunks that began more than a day ago become columnar.
     """
     await db.execute("UPDATE ingestd_settings SET value = 'compact' WHERE name = 'symbol_style'")
+    await db.execute("SELECT platform.options_changed()")  # which follows the style
     for table, rows in _ROWS.items():
         name = "symbol" if table.startswith(("symbols", "balances")) else "symbol || 'USDT' AS symbol"
         await db.execute(
