@@ -34,7 +34,7 @@ from tests.support.group import publish
 from tests.support.postgres import DatabaseForTest, default_config
 from tests.support.redis_servers import reader
 
-BEGIN = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=2)
+BEGIN = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=30)
 NAMESPACE = uuid.UUID("8b0d3bd5-6a3c-5f0b-9c53-2f1f0f3f7f6a")
 TOPICS = {
     "ORDER_SUBMITTED": "orders.submitted",
