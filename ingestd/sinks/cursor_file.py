@@ -7,7 +7,8 @@ the sink says how repeats are told: consumers of Kafka drop them (docs/kafka.md)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ import structlog
 
 from ingestd import files
 from ingestd.errors import SinkStateError
+from ingestd.journal.journal import Batch, Cursor
 
 log = structlog.get_logger()
 
@@ -91,3 +93,41 @@ class CursorFile:
             log.warning(f"{self._sink}_cursor_not_saved", path=str(self.path), error=str(error))
         else:
             self._saved = positions
+
+
+class Progress:
+    """How far a sink has come in the journal, and its cursor file."""
+
+    def __init__(self, cursor: Cursor, journal_ids: Callable[[], list[str]], state_dir: Path, sink: str) -> None:
+        self._cursor = cursor
+        self._journal_ids = journal_ids
+        self._sink = sink
+        self._file = CursorFile(state_dir, sink)
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Skip what an earlier run has done; inside the block keep the file, and save it at the end.
+
+        Raises SinkStateError if the file cannot be read.
+        """
+        ids = self._journal_ids()
+        self._file.load(ids)
+        for journal_id in ids:
+            if position := self._file.positions.get(journal_id, 0):
+                await self._cursor.skip_to(journal_id, position)
+        keeper = asyncio.create_task(self._file.keep(), name=f"{self._sink}-cursor")
+        try:
+            yield
+        finally:
+            keeper.cancel()
+            await asyncio.wait({keeper})
+            await self._file.save()
+        if not keeper.cancelled():
+            keeper.result()
+
+    def acknowledge(self, batches: list[Batch]) -> None:
+        """Note that the server has all of these batches."""
+        for batch in batches:
+            self._file.acknowledge(batch.journal_id, batch.position)
+        self._cursor.acknowledge(batches)
+        self._file.forget_all_but(self._journal_ids())

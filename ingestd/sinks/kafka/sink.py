@@ -18,7 +18,7 @@ from ingestd.errors import ConnectionLost
 from ingestd.journal.journal import Batch, Cursor
 from ingestd.kafka.producer import Producer, SizeLimits, settled
 from ingestd.ops.metrics import Metrics
-from ingestd.sinks.cursor_file import CursorFile
+from ingestd.sinks.cursor_file import Progress
 from ingestd.sinks.gather import Gatherer, observe_latency
 from ingestd.sinks.kafka.flush import Chain, Flush, Preparer
 from ingestd.sinks.retry import PersistentWriter
@@ -51,10 +51,9 @@ class KafkaSink:
         """`connect` gets the topics to write to. `names`: None for unified symbols. `keep_rejected`: this daemon has no
         other durable sink, so a record that Kafka cannot take is reported in the topic of rejections."""
         self._cursor = cursor
-        self._journal_ids = journal_ids
         self._connect = connect
         self._metrics = metrics
-        self._marks = CursorFile(state_dir, self.name)
+        self._progress = Progress(cursor, journal_ids, state_dir, self.name)
         symbols = Names() if names is None else names
         self._preparer = Preparer(config.topic_prefix, config.max_message_bytes, symbols, keep_rejected=keep_rejected)
         self._partitions: dict[str, int] = {}  # by topic, for the topics that this connection has used
@@ -74,18 +73,12 @@ class KafkaSink:
         self._cursor.wake()
 
     async def run(self) -> None:
-        await self._skip_what_was_sent()
-        keeper = asyncio.create_task(self._marks.keep(), name="kafka-cursor")
-        try:
-            await self._send_all()
-        finally:
-            keeper.cancel()
-            await asyncio.wait({keeper})
-            self._writer.disconnect()
-            await self._marks.save()
-            await settled(_CLOSE_S)
-        if not keeper.cancelled():
-            keeper.result()
+        async with self._progress.kept():
+            try:
+                await self._send_all()
+            finally:
+                self._writer.disconnect()
+                await settled(_CLOSE_S)
 
     async def _send_all(self) -> None:
         if not await self._writer.until_done(_greet):
@@ -93,13 +86,6 @@ class KafkaSink:
         while batches := await self._gatherer.next():
             if not await self._store(batches):
                 return
-
-    async def _skip_what_was_sent(self) -> None:
-        ids = self._journal_ids()
-        self._marks.load(ids)
-        for journal_id in ids:
-            if position := self._marks.positions.get(journal_id, 0):
-                await self._cursor.skip_to(journal_id, position)
 
     async def _store(self, batches: list[Batch]) -> bool:
         """Send the batches until all are acknowledged. False: the daemon stops, and they stay in the journal."""
@@ -125,10 +111,7 @@ class KafkaSink:
             return False
         assert flush is not None, "an attempt has succeeded"
         self._count(batches, flush.rejected, monotonic_s() - started_s)
-        for batch in batches:
-            self._marks.acknowledge(batch.journal_id, batch.position)
-        self._cursor.acknowledge(batches)
-        self._marks.forget_all_but(self._journal_ids())
+        self._progress.acknowledge(batches)
         return True
 
     async def _delivered(self, flush: Flush, producer: Producer) -> list[Chain]:
