@@ -33,9 +33,13 @@ from ingestd.sinks.base import (
     DurableParts,
     DurableSink,
     LiveParts,
+    ReportParts,
+    Sink,
     build_durable,
     build_live,
+    build_reports,
     durable_kinds,
+    sends_indicators,
     show_indicators,
 )
 from ingestd.sources.reader import TopicReader, build_reader
@@ -90,9 +94,14 @@ class Service:
             self._upkeep = Upkeep(access, config, self.feeds.markets, self.metrics, self.life.events)
             if config.indicators.rules:
                 show = show_indicators(self._live)
-                self._indicators = Indicators(config, access, shard.holds, self.metrics, show)
+                notes = sends_indicators(config)
+                self._indicators = Indicators(config, access, shard.holds, self.metrics, show, notes_changes=notes)
             if config.backfill.enabled:
                 self._backfill = Backfill(config, access, self.intake, window, self.metrics, shard.holds)
+        figures = self._live_figures
+        self._reports = build_reports(
+            ReportParts(config, self._instance, self.metrics, self.markets, self._access, shard.holds, figures)
+        )
         self._sinks: list[DurableSink] = []
         self._readers: list[TopicReader] = []
         self._cursors: dict[str, Cursor] = {}
@@ -149,6 +158,7 @@ class Service:
             self.tasks.spawn("backfill", self._backfill.run())
         if self._indicators is not None:
             self.tasks.spawn("indicators", self._indicators.run())
+        self.tasks.spawn_each("sink", self._reports)
         self.feeds.start(self.intake)
 
     async def _lead(self, leadership: Leadership) -> None:
@@ -213,7 +223,7 @@ class Service:
             log.error("records_not_journaled", records=lost, reason=self.journal.error or "the intake had died")
 
     async def _drain_sinks(self, deadline: Deadline) -> None:
-        workers = [*self._sinks, *self._readers]
+        workers = [*self._sinks, *self._readers, *self._reports]
         if late := await self.tasks.wind_down(workers, deadline.left_s(_POST_DRAIN_RESERVE_S), "sink-", "source-"):
             left = {name: cursor.pending_records for name, cursor in self._cursors.items()}
             log.warning("sinks_late", tasks=late, records_left_in_journal=left)
@@ -251,12 +261,16 @@ class Service:
             standby=leadership.waits_for if leadership is not None and not self.feeds.started else None,
             lease_problem=leadership.problem if leadership is not None else None,
             journal=JournalHealth(full=self.intake.is_blocked, problem=self.journal.error),
-            sinks=[sink.status() for sink in (*self._sinks, *self._live)],
+            sinks=[sink.status() for sink in (*self._sinks, *self._live, *self._started_reports())],
             sources=[reader.health(needed=False) for reader in self._readers],
             open_gaps=self.intake.gaps.open.values(),
             rejected=self.intake.rejections.all(),
             upkeep_problems=self._upkeep_problems(),
         )
+
+    def _started_reports(self) -> list[Sink]:
+        """What runs of them: a standby leaves them to its leader."""
+        return self._reports if self.feeds.started else []
 
     def _upkeep_problems(self) -> list[str]:
         problems = self._upkeep.problems() if self._upkeep is not None else []

@@ -19,7 +19,7 @@ from ingestd.indicators.task import Indicators
 from ingestd.lifecycle import Lifecycle, Shard
 from ingestd.ops.account import account
 from ingestd.ops.health import Snapshot
-from ingestd.sinks.base import LiveParts, build_live, show_indicators
+from ingestd.sinks.base import LiveParts, ReportParts, build_live, build_reports, sends_indicators, show_indicators
 from ingestd.sources.market_topics import MarketStore
 from ingestd.sources.reader import build_reader
 from ingestd.sources.trading_events import EventTopics
@@ -39,19 +39,24 @@ class SinkService:
     def __init__(self, config: Config) -> None:
         require_runnable(config)
         kafka, database = config.section(KafkaConfig), config.section(DatabaseConfig)
+        instance = config.instance.name
         self.config = config
         self.life = Lifecycle(config, self.snapshot, self._show_gauges)
         self.metrics, self.tasks = self.life.metrics, self.life.tasks
         self.request_stop = self.life.request_stop
-        known = KnownMarkets(from_table=kafka.symbol_style == "venue")
+        is_named_by_venues = any(getattr(section, "symbol_style", None) == "venue" for _, section in config)
+        known = KnownMarkets(from_table=is_named_by_venues)
         self._access = DatabaseAccess(config, known)
         self._upkeep = Upkeep(self._access, config, list, self.metrics, self.life.events)
         # Here they keep only orders and indicators; the daemon with the feeds publishes market data.
-        self._live = build_live(LiveParts(config, config.instance.name, self.metrics, known, dict))
+        self._live = build_live(LiveParts(config, instance, self.metrics, known, self._figures))
         self._indicators: Indicators | None = None
         if config.indicators.rules:
             show = show_indicators(self._live)
-            self._indicators = Indicators(config, self._access, Shard().holds, self.metrics, show)
+            notes = sends_indicators(config)
+            self._indicators = Indicators(config, self._access, Shard().holds, self.metrics, show, notes_changes=notes)
+        holds, figures = Shard().holds, self._figures
+        self._reports = build_reports(ReportParts(config, instance, self.metrics, known, self._access, holds, figures))
         market = self.market = MarketStore(
             kafka.topic_prefix,
             accepted_window(config),
@@ -64,7 +69,7 @@ class SinkService:
         self.readers = [
             build_reader(
                 store,
-                config.instance.name,
+                instance,
                 kafka,
                 database,
                 self._access.connect_bounded,
@@ -92,6 +97,7 @@ class SinkService:
             self.tasks.spawn("indicators", self._indicators.run())
         self.tasks.spawn_each("live", self._live)
         self.tasks.spawn_each("source", self.readers)
+        self.tasks.spawn_each("report", self._reports)
         self.life.started(
             f"{len(self.readers)} sources",
             instance=self.config.instance.name,
@@ -103,7 +109,8 @@ class SinkService:
     async def _stop(self) -> None:
         deadline = self.life.begin_stop("storing what is held")
         await self.tasks.cancel(["indicators"])
-        if late := await self.tasks.wind_down(self.readers, deadline.left_s(_POST_DRAIN_RESERVE_S), "source-"):
+        workers = [*self.readers, *self._reports]
+        if late := await self.tasks.wind_down(workers, deadline.left_s(_POST_DRAIN_RESERVE_S), "source-", "report-"):
             log.warning("sources_late", tasks=late, left="in Kafka, for the other members")
         await self.life.end(self._live, self._upkeep, deadline)
 
@@ -111,7 +118,7 @@ class SinkService:
         """The facts from which health is judged."""
         return replace(
             self.life.snapshot(),
-            sinks=[sink.status() for sink in (*self.readers, *self._live)],
+            sinks=[sink.status() for sink in (*self.readers, *self._live, *self._reports)],
             sources=[reader.health(needed=True) for reader in self.readers],
             rejected=self.market.rejections.all(),
             upkeep_problems=self._upkeep_problems(),
@@ -124,6 +131,15 @@ class SinkService:
     def counts(self) -> dict[str, Any]:
         """The terms of the conservation law by channel; see `ops.account`."""
         return account(self.metrics, {}, {reader.name: reader.held() for reader in self.readers})
+
+    def _figures(self) -> dict[str, float]:
+        """The daemon's figures for the live caches and the reports."""
+        totals, metrics = self.metrics.totals, self.metrics
+        return {
+            "records_stored": sum(totals(metrics.stored).values()),
+            "records_rejected": sum(totals(metrics.rejected).values()),
+            "messages_waiting": sum(reader.reading().lag for reader in self.readers),
+        }
 
     def _show_gauges(self) -> None:
         for reader in self.readers:

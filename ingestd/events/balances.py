@@ -16,7 +16,8 @@ _LOCK_KEY = 0x696E67_657673  # "ingevs"
 
 
 async def lock(database: Database) -> None:
-    """Wait until no other transaction of events runs. Of two at once, neither would see what the other moves."""
+    """Wait until no other transaction of events runs. Of two at once, neither would see what the other moves, and the
+    one that began to number its rows of `audit.trade_logs` first could end last."""
     await database.execute(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})")
 
 

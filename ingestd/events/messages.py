@@ -30,7 +30,7 @@ _MAX_DEPTH = 64  # far below the recursion limits here and in the server
 _EXACT = Context(prec=400)  # more digits than _NUMBER allows
 _MOST_BALANCES = 10_000
 _ENDINGS = ("CANCELLED", "EXPIRED")
-_SIDES = {"buy": "buy", "sell": "sell", "long": "buy", "short": "sell"}
+SIDES = {"buy": "buy", "sell": "sell", "long": "buy", "short": "sell"}
 # Digits after the microseconds, which ISO 8601 allows and a timestamp of the database cannot hold.
 _beyond_us = re.compile(r"[.,][0-9]{6}([0-9]+)").search
 
@@ -287,7 +287,7 @@ def _text(name: str, value: Any) -> str:
 
 
 def _side(name: str, value: Any) -> str:
-    side = _SIDES.get(_text(name, value).lower())
+    side = SIDES.get(_text(name, value).lower())
     if side is None:
         raise EnvelopeError(f"data.{name} is neither buy nor sell (found {value[:40]!r})")
     return side

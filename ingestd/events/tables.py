@@ -64,8 +64,7 @@ async def store_events(database: Database, events: Sequence[Event], default_exch
     of_orders = [event for event in trading if not isinstance(event, Completed)]
     completed = [event for event in trading if isinstance(event, Completed)]
     snapshots = [event for event in events if isinstance(event, Snapshot)]
-    if of_orders or snapshots:
-        await balances.lock(database)
+    await balances.lock(database)
     orders = await _store_orders(database, of_orders, default_exchange) if of_orders else {}
     if completed:
         trades = ((event.trade_id, event.exchange or default_exchange, *_trade_row(event)) for event in completed)

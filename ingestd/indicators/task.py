@@ -52,8 +52,11 @@ class Indicators:
         metrics: Metrics,
         show: Show,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        notes_changes: bool = False,
     ) -> None:
-        """`show` is given the newest value of each indicator, and again while it is the newest."""
+        """`show` is given the newest value of each indicator, and again while it is the newest. `notes_changes`: note
+        what is stored as to be sent."""
         self._config = config.indicators
         self._access = access
         self._holds = holds
@@ -68,6 +71,7 @@ class Indicators:
         self._repairs: deque[Repair] = deque()
         self._last_mark = 0
         self._complaints = Complaints(metrics)
+        self._notes_changes = notes_changes
 
     async def run(self) -> None:
         """Run turns until cancelled."""
@@ -167,7 +171,7 @@ class Indicators:
             window = indicator.window(self._config.seed_weight)
             places = places_of(candles, first, window, is_whole=is_whole)
             rows += await values_at(indicator, window, candles, places, series[2])
-        await indicator_rows.store(database, *series, rows)
+        await indicator_rows.store(database, *series, rows, notes_changes=self._notes_changes)
         for row in rows:
             key = (*series[:2], row.name)
             if key in self._latest and row.value is not None and self._latest[key][1] == from_datetime(row.time):

@@ -116,6 +116,9 @@ class Metrics:
     stored = _counter("records_stored", "Records committed by a sink", "sink", "channel")
     duplicate = _counter("records_duplicate", "Records the sink already had", "sink", "channel")
     left_out = _counter("records_left_out", "Records of which the sink makes nothing", "sink", "channel")
+    influx_points = _counter(
+        "influx_points", "Points made of no record, by what became of them", "measurement", "outcome"
+    )
     rejected = _counter("records_rejected", "Records put aside", "channel", "reason")
     streams_rejected = _gauge("streams_rejected", "Streams of which the last records were all put aside")
     dropped = _counter("records_dropped", "Records lost on purpose", "channel", "reason")

@@ -14,6 +14,7 @@ from ingestd.errors import Problem
 from ingestd.journal.journal import Cursor
 from ingestd.ops.metrics import Metrics
 from ingestd.records import MarketRecord
+from ingestd.sinks.influx.options import InfluxConfig
 from ingestd.sinks.table import SINKS, SinkKind, configured
 from ingestd.status import SinkStatus
 from ingestd.storage.access import DatabaseAccess
@@ -98,6 +99,20 @@ class DurableParts:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportParts:
+    """The parts that reports are built from. `access` is None where the daemon has no database. `holds`: whether a
+    market (exchange, unified symbol) is this daemon's. `own_metrics` as in `LiveParts`."""
+
+    config: Config
+    instance: str
+    metrics: Metrics
+    known: KnownMarkets
+    access: DatabaseAccess | None
+    holds: Callable[[str, str], bool]
+    own_metrics: Callable[[], Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A server's answer. `said` is empty if it did not answer. `problems` lists what a daemon would lack."""
 
@@ -133,6 +148,18 @@ def build_durable(name: str, parts: DurableParts) -> DurableSink:
 def build_live(parts: LiveParts) -> list[LiveSink]:
     """Build every live sink that this daemon runs."""
     return [kind.setup().build(parts) for kind in _running(parts.config).values() if kind.is_live]
+
+
+def build_reports(parts: ReportParts) -> list[Sink]:
+    """Build what sends to the servers of sinks what is in no journal."""
+    kinds = configured(parts.config).values()
+    return [report for kind in kinds if kind.has_reports for report in kind.setup().reports(parts)]
+
+
+def sends_indicators(config: Config) -> bool:
+    """Whether a report of this daemon sends the indicators that it computes."""
+    influx = next((value for _, value in config if isinstance(value, InfluxConfig)), None)
+    return bool(influx is not None and influx.indicators and config.indicators.rules)
 
 
 def show_indicators(caches: Sequence[IndicatorCache]) -> Callable[[str, str, str, str, int], None]:

@@ -25,7 +25,7 @@ class SinkKind:
     section's model, with a mark on each option that may hold a secret. `package`: the package of its `setup` module
     (`sinks.base.Setup`). `roles`: the daemon roles in which it runs. `is_live`: it gets records as they arrive; every
     other sink is durable and reads the journal. `rejections`: the prefix of the reasons for which a durable sink puts
-    records aside.
+    records aside. `has_reports`: its server also gets what is in no journal, in every role (`reports` of its `setup`).
     """
 
     section: str
@@ -34,6 +34,7 @@ class SinkKind:
     roles: tuple[str, ...] = ("all",)
     is_live: bool = False
     rejections: str = ""
+    has_reports: bool = False
 
     def setup(self) -> ModuleType:
         """The `setup` module of this sink."""
@@ -45,7 +46,9 @@ SINKS: dict[str, SinkKind] = {
     "timescale": SinkKind("database", DatabaseConfig, "ingestd.sinks.timescale", rejections="server_"),
     "redis": SinkKind("redis", RedisConfig, "ingestd.sinks.redis", ("all", "feed", "sink"), is_live=True),
     "kafka": SinkKind("kafka", KafkaConfig, "ingestd.sinks.kafka", ("all", "feed"), rejections="kafka_"),
-    "influx": SinkKind("influx", InfluxConfig, "ingestd.sinks.influx", ("all", "feed"), rejections="influx_"),
+    "influx": SinkKind(
+        "influx", InfluxConfig, "ingestd.sinks.influx", ("all", "feed"), rejections="influx_", has_reports=True
+    ),
 }
 
 

@@ -23,6 +23,7 @@ _ALWAYS: Mapping[str, str] = {
     "candle_audit": _ALL,
     "indicators_cache": _ALL,
     "indicator_marks": "SELECT, INSERT, DELETE",
+    "indicator_changes": _ALL,
     "venue_pauses": _CHANGE,
     "ingest_positions": _ALL,
     "ingest_leases": _ALL,

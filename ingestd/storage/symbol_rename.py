@@ -32,7 +32,7 @@ log = structlog.get_logger()
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS ingestd_renamed (part text PRIMARY KEY, done_at timestamptz NOT NULL DEFAULT now())"
 )
-_PLAIN = ("feed_gaps", "candle_audit", "indicators_cache", "indicator_marks")
+_PLAIN = ("feed_gaps", "candle_audit", "indicators_cache", "indicator_marks", "indicator_changes")
 _OF_PACKS = ("fks.hourly_exchange_ohlcv",)  # aggregates, of which only the last days would be made again
 _OF_THE_DAEMON = (
     "ohlcv_1h",

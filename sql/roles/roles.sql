@@ -69,6 +69,7 @@ BEGIN
                      ('public', 'candle_audit', 'INSERT, UPDATE, DELETE'),
                      ('public', 'indicators_cache', 'INSERT, UPDATE, DELETE'),
                      ('public', 'indicator_marks', 'INSERT, DELETE'),
+                     ('public', 'indicator_changes', 'INSERT, UPDATE, DELETE'),
                      ('public', 'venue_pauses', 'INSERT, UPDATE'),
                      ('public', 'ingest_positions', 'INSERT, UPDATE, DELETE'),
                      ('public', 'ingest_leases', 'INSERT, UPDATE, DELETE'),

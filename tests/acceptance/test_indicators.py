@@ -1,4 +1,4 @@
-"""The real process with indicators: from stored trades and live ones to rows and to Redis."""
+"""The real process with indicators: from stored trades and live ones to rows, to Redis and to InfluxDB."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from ingestd.lab.sim.synthetic.venue import synthetic_venue
 from ingestd.storage import engine as engines
 from ingestd.storage import rollups
 from tests.support.daemon import running, write_config
+from tests.support.influx_servers import Influx1
 from tests.support.postgres import DatabaseForTest
 from tests.support.redis_servers import reader
 
 Make = Callable[..., EmbeddedValkey]
 
 
-async def test_values_reach_the_database_and_redis(
-    postgres_database: DatabaseForTest, make_server: Make, tmp_path: Path
+async def test_values_reach_the_database_redis_and_influxdb(
+    postgres_database: DatabaseForTest, make_server: Make, influx1: Influx1, tmp_path: Path
 ) -> None:
+    bucket = influx1.database()
     server, db = make_server(), await postgres_database.connect()
     async with synthetic_venue(symbols=1, rate=200.0) as venue:
         [symbol] = [symbol for symbol in venue.symbols if ":" not in symbol]
@@ -39,6 +41,7 @@ async def test_values_reach_the_database_and_redis(
             {
                 "database": {"dsn": postgres_database.dsn},
                 "redis": {"url": server.url, "symbol_style": "unified"},
+                "influx": {"url": bucket.url, "bucket": bucket.name, "symbol_style": "unified"},
                 "indicators": {"rules": [rule]},
                 "feeds": [feed],
             },
@@ -50,9 +53,22 @@ async def test_values_reach_the_database_and_redis(
                     await asyncio.sleep(0.05)
                 value, opened_at = client.hmget(key, "value", "timestamp")
                 assert 280 <= client.ttl(key) <= 300
+                while not bucket.values("indicator", "value"):
+                    await asyncio.sleep(0.05)
                 assert await daemon.stop() == 0
     rows = await db.fetch("SELECT value::float8 AS value FROM indicators_cache WHERE symbol = $1 ORDER BY time", symbol)
     assert [row["value"] for row in rows][:10] == [None] * 4 + [7] * 6
     shown = "SELECT value::float8 FROM indicators_cache WHERE symbol = $1 AND time = $2"
     assert float(value) == await db.fetchval(shown, symbol, datetime.fromisoformat(opened_at))
+    stored = await db.fetch(
+        "SELECT (extract(epoch FROM time) * 1e9)::bigint AS opened, value::float8 AS value FROM indicators_cache"
+        " WHERE value IS NOT NULL ORDER BY time"
+    )
+    points = bucket.query('SELECT "value" FROM "indicator" GROUP BY *')
+    assert [(row["time"], row["value"]) for row in points] == [
+        (row["opened"] + 60 * 10**9, row["value"]) for row in stored
+    ]
+    assert {(row["exchange"], row["symbol"], row["indicator_name"]) for row in points} == {
+        ("binance", symbol, "sma_5@1m")
+    }
     await db.close()

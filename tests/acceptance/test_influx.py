@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ingestd.events.tables import store_events
 from ingestd.lab.sim.synthetic.venue import synthetic_venue
 from tests.fault.oracle import imbalances
 from tests.support.daemon import ingestd, running, write_config
+from tests.support.influx_reports import event
 from tests.support.influx_servers import Bucket, Influx1
+from tests.support.postgres import DatabaseForTest
 
 
 def section(bucket: Bucket) -> dict[str, Any]:
@@ -43,8 +47,20 @@ async def test_every_trade_that_was_sent_is_a_point(influx1: Influx1, tmp_path: 
     assert found == sorted((compact(line["symbol"]), line["trade_id"], float(line["price"])) for line in lines)
 
 
-async def test_kills_lose_and_double_nothing_of_what_is_journaled(influx1: Influx1, tmp_path: Path) -> None:
-    bucket = influx1.database()
+async def test_kills_lose_and_double_nothing_of_what_is_journaled_or_in_the_database(
+    postgres_database: DatabaseForTest, influx1: Influx1, tmp_path: Path
+) -> None:
+    bucket, db = influx1.database(), await postgres_database.connect()
+    ids: list[str] = []
+
+    async def report() -> None:
+        """As the consumer of Kafka's event topics stores them."""
+        for _ in range(30):
+            ids.append(str(len(ids)))
+            said = {"trade_id": ids[-1], "symbol": "BTC-USD", "entry_price": "1", "exit_price": "1", "pnl": ids[-1]}
+            async with db.transaction():
+                await store_events(db, [event("TRADE_COMPLETED", datetime.now(UTC), **said)])
+
     async with synthetic_venue(symbols=2, rate=300.0) as venue:
         feed = {
             "exchange": "binance",
@@ -52,14 +68,21 @@ async def test_kills_lose_and_double_nothing_of_what_is_journaled(influx1: Influ
             "channels": ["trades"],
             "url_map": venue.url_map,
         }
-        config_file = write_config(tmp_path, {"influx": section(bucket), "feeds": [feed]})
+        sections = {"influx": section(bucket), "database": {"dsn": postgres_database.dsn}, "feeds": [feed]}
+        sections["backfill"] = {"enabled": False}  # of what was missed, the venue's ledger says nothing
+        config_file = write_config(tmp_path, sections)
         for _ in range(3):
             async with running(config_file) as daemon:
+                reporting = asyncio.create_task(report())
                 await daemon.until(lambda received: received.get("trades", 0) > 100)
                 daemon.signal(signal.SIGKILL)
                 await daemon.ended()
+                await reporting
         async with running(config_file) as daemon:
             await daemon.until(lambda received: received.get("trades", 0) > 50)
+            async with asyncio.timeout(60):
+                while len(bucket.values("trade_event", "pnl")) < len(ids):
+                    await asyncio.sleep(0.05)
             await venue.stop()
             await daemon.quiet()
             assert await daemon.stop() == 0
@@ -70,6 +93,10 @@ async def test_kills_lose_and_double_nothing_of_what_is_journaled(influx1: Influ
     found = [(row["symbol"], row["trade_id"]) for row in rows]
     assert len(found) == len(set(found)) > 300
     assert set(found) <= sent
+    assert sorted(bucket.values("trade_event", "pnl")) == sorted(map(int, ids))
+    metrics = bucket.query('SELECT "value" FROM "metric" GROUP BY *')
+    assert {(row["component"], row["metric_type"]) for row in metrics} >= {("ingestd-1", "records_stored")}
+    await db.close()
 
 
 async def test_check_says_whether_the_server_would_take_points(influx1: Influx1, tmp_path: Path) -> None:

@@ -57,9 +57,14 @@ def text(value: str) -> str:
     return f'"{value.translate(_ESCAPED_IN_QUOTES)}"'
 
 
+def is_number(text: str) -> bool:
+    """Whether the text is a decimal number that a field can have."""
+    return _number(text) is not None
+
+
 def number(digits: str) -> str:
     """A field's number: the same text. Raises Unwritable unless it is a decimal number."""
-    if not _number(digits):
+    if not is_number(digits):
         raise Unwritable("number", f"not a number: {digits[:40]!r}")
     return digits
 
@@ -96,18 +101,18 @@ def tick_fields(tick: Tick) -> str:
 
 def candle_ns(candle: Candle) -> int:
     """A candle's time: the end of its interval. Raises Unwritable if the timeframe is none."""
-    return _in_range(end_us(candle.time, candle.timeframe) * 1000)
+    return in_range(end_us(candle.time, candle.timeframe) * 1000)
 
 
 def trade_ns(trade: Trade) -> int:
     """A trade's time. Exchanges give microseconds at most; the nanoseconds come from `seq`, so that trades of one
     microsecond stay apart and in order. The same trade has the same time whenever it is sent."""
-    return _in_range(trade.time * 1000 + trade.seq % 1000)
+    return in_range(trade.time * 1000 + trade.seq % 1000)
 
 
 def tick_ns(tick: Tick) -> int:
     """A tick's time. The nanoseconds come from the microsecond of its arrival, as ticks have no number."""
-    return _in_range(tick.time * 1000 + tick.received_at % 1000)
+    return in_range(tick.time * 1000 + tick.received_at % 1000)
 
 
 def end_us(opens_us: int, timeframe: str) -> int:
@@ -130,7 +135,8 @@ def _months_later(opens: datetime, months: int) -> datetime:
     return opens.replace(year=opens.year + years, month=month + 1)
 
 
-def _in_range(time_ns: int) -> int:
+def in_range(time_ns: int) -> int:
+    """The time, in nanoseconds since the epoch. Raises Unwritable if no server can hold it."""
     if not _OLDEST_NS <= time_ns <= _NEWEST_NS:
         raise Unwritable("time", "the time is outside the years 1677 to 2262")
     return time_ns

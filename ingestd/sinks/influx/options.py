@@ -65,6 +65,9 @@ class InfluxConfig(Section):
     candle_interval: Annotated[str, AfterValidator(require_interval)] = "1m"
     trades: bool = False
     ticks: bool = False
+    trade_events: bool = True
+    indicators: bool = True
+    metrics: bool = True
     flush_ms: Annotated[int, Field(ge=1, le=60_000)] = 500
     max_flush_records: Annotated[int, Field(ge=1, le=100_000)] = 5000
     gzip: bool = True

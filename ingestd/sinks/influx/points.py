@@ -1,11 +1,17 @@
-"""Turns batches of the journal into points: which records are sent, and which point of two that are the same stays."""
+"""Turns batches of the journal into points: which records are sent, and which point of two that are the same stays.
+
+What other sources tell becomes points too (`flush_of`).
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
 
 from ingestd.channels import CHANNEL_OF, channel_of
 from ingestd.journal.journal import Batch
@@ -18,6 +24,7 @@ from ingestd.venues.market_names import UNKNOWN_MARKET, Names
 REASON_PREFIX = "influx_"
 SAME_NANOSECOND = "same_nanosecond"
 _SERIES_KEPT = 50_000
+_MOST_DIGITS = 60
 
 _Tags: TypeAlias = tuple[str, str, str | None]  # exchange, symbol, and a trade's side or a candle's interval
 _Key: TypeAlias = tuple[str, int]  # series and time: what tells one point from another
@@ -39,14 +46,24 @@ _MEASUREMENTS: dict[type, _Measurement] = {
 }
 
 
+class Told(msgspec.Struct, frozen=True):
+    """What a point of no record says. `numbers` and `texts` are its fields; what is None is left out."""
+
+    measurement: str
+    tags: dict[str, str | None]
+    numbers: dict[str, str | None]
+    texts: dict[str, str | None]
+    time_ns: int
+
+
 class Point(NamedTuple):
-    """One point, and the record that it was made of."""
+    """One point, and what it was made of."""
 
     measurement: str
     series: str
     fields: str
     time_ns: int
-    record: MarketRecord
+    record: MarketRecord | Told
 
     @property
     def key(self) -> _Key:
@@ -58,11 +75,16 @@ class Point(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """A record that is put aside: a short fixed reason, and a sentence."""
+    """What is put aside: a short fixed reason, and a sentence."""
 
-    record: MarketRecord
+    record: MarketRecord | Told
     reason: str
     error: str
+
+    @property
+    def channel(self) -> str:
+        """The record's channel, or the measurement of what is no record."""
+        return self.record.measurement if isinstance(self.record, Told) else channel_of(self.record)
 
 
 @dataclass(slots=True)
@@ -141,12 +163,14 @@ class Preparer:
                 flush.refusals.append(Refusal(record, REASON_PREFIX + SAME_NANOSECOND, error))
             return
         if before is not None:
+            assert not isinstance(record, Told), "journals hold records"
             flush.duplicate[CHANNEL_OF[type(record)]] += 1
         found[point.key] = point
 
     def _known(self, point: Point) -> str | None:
         """The id of the trade that has been sent with this series and time, as far as it is remembered."""
         at, ids = self._newest.get(point.series, (-1, {}))
+        assert isinstance(point.record, Trade)
         return ids.get(point.time_ns) if at == point.record.time else None
 
     def _point(self, record: Candle | Trade | Tick) -> Point:
@@ -166,7 +190,44 @@ class Preparer:
         return record.timeframe if isinstance(record, Candle) and self._interval == ALL_INTERVALS else None
 
     def _new_series(self, measurement: str, record: Candle | Trade | Tick, third: str | None) -> str:
-        if not self._names.has(record.exchange, record.symbol):
-            raise Unwritable(UNKNOWN_MARKET, f"no name of {record.symbol} is known in the style {self._names.style}")
-        tags = {"exchange": record.exchange, "symbol": self._names.name(record.exchange, record.symbol)}
+        tags = {"exchange": record.exchange, "symbol": sent_symbol(self._names, record.exchange, record.symbol)}
         return lines.series(measurement, {**tags, "side" if isinstance(record, Trade) else "interval": third})
+
+
+def sent_symbol(names: Names, exchange: str, symbol: str) -> str:
+    """The market's name in the section's style. Raises Unwritable if it has none, MarketUnknown while a feed is still
+    to bring its list of markets."""
+    if not names.has(exchange, symbol):
+        raise Unwritable(UNKNOWN_MARKET, f"no name of {symbol} is known in the style {names.style}")
+    return names.name(exchange, symbol)
+
+
+def flush_of(told: Iterable[Told]) -> Flush:
+    """The points that say this. Of two with the same series and time the last stays."""
+    flush = Flush({}, [])
+    found: dict[_Key, Point] = {}
+    for each in told:
+        try:
+            point = _told_point(each)
+        except Unwritable as error:
+            flush.refusals.append(Refusal(each, REASON_PREFIX + error.reason, str(error)))
+        else:
+            found[point.key] = point
+    for point in found.values():
+        flush.points.setdefault(point.measurement, []).append(point)
+    return flush
+
+
+def _told_point(told: Told) -> Point:
+    numbers = [f"{name}={lines.number(_short(digits))}" for name, digits in told.numbers.items() if digits is not None]
+    texts = [f"{name}={lines.text(text)}" for name, text in told.texts.items() if text is not None]
+    series = lines.series(told.measurement, told.tags)
+    return Point(told.measurement, series, ",".join([*numbers, *texts]), lines.in_range(told.time_ns), told)
+
+
+def _short(digits: str) -> str:
+    """The number with no more digits than a line may have; far more than the server's floats keep."""
+    try:
+        return digits if len(digits) <= _MOST_DIGITS else f"{Decimal(digits):.40e}"
+    except ArithmeticError as error:
+        raise Unwritable("number", f"not a number: {digits[:40]!r}") from error

@@ -1,4 +1,4 @@
-"""Keeps the records that the server refuses, one JSON object a line, in the state directory.
+"""Keeps the records, and other points, that the server refuses, one JSON object a line, in the state directory.
 
 The file holds the newest: at its limit it becomes `influx.refused.1`, which replaces the one before.
 """
@@ -14,11 +14,10 @@ import orjson
 import structlog
 
 from ingestd import files
-from ingestd.channels import channel_of
 from ingestd.clock import iso_text, monotonic_s, now_us
 from ingestd.errors import SinkStateError
 from ingestd.log_limit import LogLimit
-from ingestd.sinks.influx.points import Refusal
+from ingestd.sinks.influx.points import Refusal, Told
 from ingestd.validation import as_short_json
 
 log = structlog.get_logger()
@@ -71,8 +70,8 @@ class RefusedFile:
                     reason=reason,
                     records=self._unlogged.pop(reason),
                     error=refusal.error[:_SHOWN_CHARACTERS],
-                    channel=channel_of(refusal.record),
-                    symbol=refusal.record.symbol,
+                    channel=refusal.channel,
+                    **({} if isinstance(refusal.record, Told) else {"symbol": refusal.record.symbol}),
                     kept_in=str(self.path),
                 )
 
@@ -85,7 +84,7 @@ class RefusedFile:
 def _line(at: str, refusal: Refusal) -> bytes:
     told = {
         "at": at,
-        "channel": channel_of(refusal.record),
+        "channel": refusal.channel,
         "reason": refusal.reason,
         "error": refusal.error,
         "record": orjson.Fragment(as_short_json(refusal.record)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from statistics import fmean
@@ -13,14 +13,22 @@ from statistics import fmean
 import pytest
 
 from ingestd.clock import now_us, to_datetime
+from ingestd.config.indicators import IndicatorsConfig
+from ingestd.events.messages import Event
+from ingestd.events.tables import store_events
 from ingestd.records import Candle, Record
 from ingestd.sinks.influx import delivery, lines, points
+from ingestd.sinks.influx.indicators import IndicatorValues
 from ingestd.sinks.influx.options import InfluxConfig
-from ingestd.sinks.influx.server import InfluxServer
+from ingestd.storage import indicator_rows, trade_log
 from ingestd.storage.database import Database
+from ingestd.storage.indicator_rows import Value
+from ingestd.venues.market_names import Names
+from tests.support.influx_reports import event, reading, running, trade_events
 from tests.support.influx_rig import InfluxRig, influx_rig
 from tests.support.influx_servers import Influx1, QuestDb, questdb_tables
 from tests.support.line_protocol import read_line
+from tests.support.postgres import DatabaseForTest
 from tests.support.records import NOW_US, tick, trade
 
 PAGE = (Path(__file__).parents[3] / "docs" / "influx.md").read_text(encoding="utf-8")
@@ -33,7 +41,7 @@ def blocks(language: str) -> list[str]:
 
 
 def row_of(name: str) -> str:
-    (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{name}")]
+    (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{name}` | `")]
     return row
 
 
@@ -161,7 +169,7 @@ async def test_the_average_volume_in_sql(db: Database) -> None:
         " SELECT *, 'binance', 1, 2, 0.5, 1.5 FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::numeric[])",
         *map(list, zip(*values, strict=True)),
     )
-    rows = await db.fetch(blocks("sql")[1])
+    rows = await db.fetch(blocks("sql")[3])
     assert {row["symbol"]: float(row["mean"]) for row in rows} == pytest.approx(expected_means(candles, now))
 
 
@@ -183,37 +191,87 @@ def expected_sums(trades: Sequence[tuple[int, str, Decimal]], now: int) -> dict[
     return dict(sums)
 
 
-async def test_the_result_by_the_hour_in_influxql(influx1: Influx1) -> None:
-    bucket = influx1.database("DURATION 30d")
-    now = now_us()
-    trades = closed_trades(now)
-    bucket.write(
-        *[
-            f"trade_event,event_type=position_closed,exchange=binance,product={symbol} pnl={pnl} {at_us}000"
-            for at_us, symbol, pnl in trades
-        ],
-        f"trade_event,event_type=order_executed,exchange=binance,product=BTC/USDT price=1 {now}000",
-    )
-    rows = bucket.query(blocks("influxql")[1])
-    found = {(row["time"] // 1000, row["product"]): row["sum"] for row in rows if row["sum"] is not None}
-    assert found == pytest.approx(expected_sums(trades, now))
-    ends = max(row["time"] for row in rows) // 1000
-    assert ends <= now
-
-
-async def test_the_result_by_the_hour_in_questdb(questdb: QuestDb) -> None:
-    now = now_us()
-    trades = closed_trades(now)
-    server = await InfluxServer.connect(questdb.config())
-    points = [
-        f"trade_event,event_type=position_closed,exchange=binance,product={symbol} pnl={pnl} {at_us}000\n"
-        for at_us, symbol, pnl in trades
+async def closed_in(database: DatabaseForTest, config: InfluxConfig, state_dir: Path) -> list[tuple[int, str, Decimal]]:
+    """Report the closed trades, and an execution, as trading programs do; their points are in the server then."""
+    trades, db = closed_trades(now_us()), await database.connect()
+    events: list[Event] = [
+        event(
+            "TRADE_COMPLETED",
+            to_datetime(at_us),
+            trade_id=str(number),
+            symbol=symbol,
+            pnl=str(pnl),
+            entry_price="1",
+            exit_price="1",
+        )
+        for number, (at_us, symbol, pnl) in enumerate(trades)
     ]
-    await server.write("".join(points).encode())
-    await server.close()
-    rows = questdb.query(blocks("questdb")[2])
-    found = {(us_of(row["hour"]), row["product"]): row["sum"] for row in rows if row["sum"] is not None}
+    executed = {"order_id": "x", "symbol": "BTC/USDT", "executed_price": "1", "executed_quantity": "1"}
+    events.append(event("ORDER_EXECUTED", datetime.now(UTC), **executed))
+    async with db.transaction():
+        await store_events(db, events, "binance")
+    async with running(trade_events(database, default_exchange="binance"), config, state_dir) as run:
+        await run.until(lambda: run.outcomes().get("stored") == len(events))
+    await db.close()
+    return trades
+
+
+async def test_the_result_by_the_hour_in_influxql(
+    postgres_database: DatabaseForTest, influx1: Influx1, tmp_path: Path
+) -> None:
+    bucket = influx1.database("DURATION 30d")
+    trades = await closed_in(postgres_database, bucket.config(), tmp_path)
+    rows = bucket.query(blocks("influxql")[1])
+    found = {
+        (row["time"] // 1000, row["product"].replace("-", "/")): row["sum"] for row in rows if row["sum"] is not None
+    }
+    now = now_us()
     assert found == pytest.approx(expected_sums(trades, now))
+    assert max(row["time"] for row in rows) // 1000 <= now
+
+
+async def test_the_result_by_the_hour_in_questdb(
+    postgres_database: DatabaseForTest, tables: QuestDb, tmp_path: Path
+) -> None:
+    trades = await closed_in(postgres_database, tables.config(), tmp_path)
+    rows = tables.query(blocks("questdb")[2])
+    found = {
+        (us_of(row["hour"]), row["product"].replace("-", "/")): row["sum"] for row in rows if row["sum"] is not None
+    }
+    assert found == pytest.approx(expected_sums(trades, now_us()))
+
+
+async def test_what_the_page_says_sends_all_again(
+    postgres_database: DatabaseForTest, influx1: Influx1, tmp_path: Path
+) -> None:
+    """Events older than thirty days, and values that nothing has noted."""
+    bucket, db = influx1.database(), await postgres_database.connect()
+    said = {"trade_id": "1", "symbol": "BTC-USD", "entry_price": "1", "exit_price": "1", "pnl": "1"}
+    async with db.transaction():
+        await store_events(db, [event("TRADE_COMPLETED", datetime.now(UTC) - timedelta(days=90), **said)])
+    rows = [
+        Value(datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=hour), "rsi_14@1h", Decimal(hour), 9, 9)
+        for hour in range(9)
+    ]
+    await indicator_rows.store(db, "binance", "BTC/USDT", "1h", rows)
+    rules = {"rules": [{"names": ["rsi_14"], "timeframes": ["1h"], "symbols": ["*"]}]}
+    source = IndicatorValues(
+        reading(postgres_database), IndicatorsConfig.model_validate(rules), lambda *_: True, Names("dash"), count=5
+    )
+    async with (
+        running(trade_events(postgres_database), bucket.config(), tmp_path) as events,
+        running(source, bucket.config(), tmp_path) as values,
+    ):
+        await events.until(lambda: events.report.status().up and values.report.status().up)
+        for source_of in ("test", "another"):  # a daemon's is made at its first turn
+            await trade_log.position(db, f"influx:{source_of}")
+        for statement in (*blocks("sql")[1:3], blocks("sql")[2]):
+            await db.execute(statement)
+        await events.until(lambda: events.outcomes().get("stored") == 1)
+        await values.until(lambda: values.outcomes().get("stored", 0) >= 9)
+    assert bucket.values("trade_event", "pnl") == [1]
+    assert bucket.values("indicator", "value") == list(range(9))
+    await db.close()
 
 
 def us_of(iso: str) -> int:
@@ -231,7 +289,7 @@ async def test_the_result_by_the_hour_in_sql(db: Database) -> None:
         " FROM unnest($1::text[], $2::text[], $3::numeric[], $4::timestamptz[])",
         *map(list, zip(*values, strict=True)),
     )
-    rows = await db.fetch(blocks("sql")[2])
+    rows = await db.fetch(blocks("sql")[4])
     found = {(int(row["hour"].timestamp()) * 10**6, row["symbol"]): float(row["sum"]) for row in rows}
     assert found == pytest.approx(expected_sums(trades, now))
 

@@ -41,7 +41,7 @@ LISTED = [
 TABLES = (
     *("market_ticks", "trades", "order_book", "ohlcv_data", "oi_snapshots", "funding", "liquidations", "mark_prices"),
     *("feed_gaps", "candle_audit", "candles_1m", "candles_1h", "candles_1d", '"candles_1M"', "ohlcv_1h"),
-    *("indicators_cache", "indicator_marks"),
+    *("indicators_cache", "indicator_marks", "indicator_changes"),
 )
 
 
@@ -76,7 +76,7 @@ async def fill(db: Database) -> None:
         candle = Candle("binance", symbol, T0_US, T0_US, "1m", "1", "2", "1", "2", "5", None, None, None, None)
         await audit.record(db, audit.Disagreement(candle, None, "missing"))
         values = [indicator_rows.Value(T0 + timedelta(days=day), "sma_5@1h", None, 5, 1) for day in (0, 8)]
-        await indicator_rows.store(db, "binance", symbol, "1h", values)
+        await indicator_rows.store(db, "binance", symbol, "1h", values, notes_changes=True)
         await indicator_rows.mark(db, "binance", symbol, T0, T0)
     engine = await engines.detect(db)
     await rollups.refresh(db, engine)

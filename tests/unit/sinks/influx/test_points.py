@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.channels import channel_of
+from ingestd.channels import CHANNEL_OF, channel_of
 from ingestd.errors import MarketUnknown
 from ingestd.records import Candle, Record
 from ingestd.sinks.influx.options import InfluxConfig
-from ingestd.sinks.influx.points import Flush, Preparer
+from ingestd.sinks.influx.points import Flush, Preparer, Told, flush_of
 from ingestd.status import MarketInfo
 from ingestd.venues.market_names import KnownMarkets, Names
 from tests.support.influx_doubles import batch_of
@@ -132,9 +133,9 @@ def test_a_market_without_a_name_is_put_aside_once_its_list_is_there() -> None:
 }))  # fmt: skip
 def test_every_record_is_accounted_for(records: list[Record], options: dict[str, object]) -> None:
     flush = prepared(records, **options)
-    counted: Counter[str] = Counter(channel_of(point.record) for some in flush.points.values() for point in some)
+    counted: Counter[str] = Counter(CHANNEL_OF[type(point.record)] for some in flush.points.values() for point in some)  # type: ignore[index] # of records alone
     counted += flush.left_out + flush.duplicate
-    counted += Counter(channel_of(refusal.record) for refusal in flush.refusals)
+    counted += Counter(refusal.channel for refusal in flush.refusals)
     assert counted == Counter(map(channel_of, records))
     keys = [(point.measurement, *sorted(point.tags.items()), point.time_ns) for point in points(flush)]
     assert len(keys) == len(set(keys))
@@ -153,3 +154,48 @@ def test_candles_sent_again_after_a_crash_end_as_they_were(updates: list[Candle]
     for (series, time_ns), fields in server.items():
         read = read_line(f"{series} {fields} {time_ns}")
         assert read.fields["volume"] == read_line(f"x v={last[time_ns // 1000 - 60 * 10**6].volume} 0").fields["v"]
+
+
+def told(time_ns: int = 7, symbol: str | None = "BTC-USD", **numbers: str | None) -> Told:
+    return Told(
+        "metric", {"symbol": symbol, "side": None}, {"value": "1", **numbers}, {"note": None, "id": "a"}, time_ns
+    )
+
+
+def test_what_is_told_of_no_record_is_a_point_without_what_it_lacks() -> None:
+    (point,) = points(flush_of([told(fee=None, pnl="-0.10")]))
+    assert (point.measurement, point.tags, point.time_ns) == ("metric", {"symbol": "BTC-USD"}, 7)
+    assert point.fields == {"value": Decimal(1), "pnl": Decimal("-0.10"), "id": "a"}
+
+
+def test_of_two_tellings_of_one_point_the_last_stays() -> None:
+    (point,) = points(flush_of([told(value="1"), told(value="2")]))
+    assert point.fields["value"] == 2
+    assert len(points(flush_of([told(1), told(2), told(2, symbol="ETH-USD"), told(2, symbol=None)]))) == 4
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        (told(symbol=""), "influx_text"),
+        (told(symbol="a\nb"), "influx_text"),
+        (told(value="NaN"), "influx_number"),
+        (told(value="9" * 59 + "a" * 9), "influx_number"),
+        (told(2**63), "influx_time"),
+    ],
+)
+def test_what_no_line_can_hold_is_put_aside_alone(wrong: Told, reason: str) -> None:
+    flush = flush_of([told(1), wrong, told(3)])
+    assert [(refusal.record, refusal.reason, refusal.channel) for refusal in flush.refusals] == [
+        (wrong, reason, "metric")
+    ]
+    assert [point.time_ns for point in points(flush)] == [1, 3]
+
+
+@given(number=st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**90), max_value=10**90))
+def test_a_number_of_many_digits_stays_the_same_float(number: Decimal) -> None:
+    """As a database writes it: without an exponent."""
+    (point,) = points(flush_of([told(value=format(number, "f"))]))
+    found = point.fields["value"]
+    assert isinstance(found, Decimal)
+    assert float(found) == float(number)
