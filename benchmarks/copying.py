@@ -18,8 +18,7 @@ from ingestd.clock import now_us
 from ingestd.records import Record
 from ingestd.storage.database import Database
 from ingestd.storage.migrate import migrate
-from ingestd.storage.writer.rows import RowMaker
-from ingestd.storage.writer.tables import TABLES
+from ingestd.storage.writer.rows import RowMaker, Rows
 from ingestd.storage.writer.writer import DIRECT_COMPRESS
 from ingestd.venues.market_names import Names
 from tests.support.postgres import (
@@ -36,31 +35,31 @@ SYMBOLS = 20
 ROUNDS = 5
 
 
-def portions(records: Sequence[Record]) -> list[bytes]:
-    """The COPY text of each transaction."""
-    payloads = []
+def portions(records: Sequence[Record]) -> list[Rows]:
+    """The rows of each transaction, as COPY text."""
+    made: list[Rows] = []
     for start in range(0, len(records), TRANSACTION_ROWS):
         maker = RowMaker(Names())
         maker.add(records[start : start + TRANSACTION_ROWS])
-        payloads += [rows.payload for rows in maker.rows().values()]
-    return payloads
+        made += maker.rows().values()
+    return made
 
 
 async def copy(
-    database: DatabaseForTest, table: str, texts: Sequence[bytes], connections: int, *, direct: bool
+    database: DatabaseForTest, table: str, parts: Sequence[Rows], connections: int, *, direct: bool
 ) -> float:
     """Rows a second with so many connections at once."""
     opened = [await Database.connect(database.dsn, call_timeout_s=60) for _ in range(connections)]
-    queue = list(texts)
+    queue = list(parts)
 
     async def work(db: Database) -> int:
         stored = 0
         while queue:
-            text = queue.pop()
+            rows = queue.pop()
             async with db.transaction():
                 if direct:
                     await db.script(f"SET LOCAL {DIRECT_COMPRESS} = on")
-                stored += await db.copy_text(table, TABLES[table].columns, text)
+                stored += await db.copy_text(table, rows.columns, rows.payload)
         return stored
 
     started_s = time.monotonic()
