@@ -199,6 +199,7 @@ _NAMES = (
     r"timescaledb_information\.(\w+)",
     r"\b([a-z_]+:(?:[a-z]+:)?\{\w+\}(?::\{\w+\})*)",  # keys and channels of Redis
     r"\b(wolfinch\.\w+\.\w+)",  # topics
+    r"^\*\*(\w+)\*\* - ",  # measurements
     r"`(\w*(?:upsert|fetch|recent|latest)_\w+)`",
     r"\b(pool_\w+|max_overflow)=",
     r"^def (\w+)\(",
