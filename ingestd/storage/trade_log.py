@@ -8,13 +8,19 @@ from ingestd.storage.database import Database, Row
 
 _RECENT_DAYS = 30  # for users: docs/influx.md
 _ROWS = """
-SELECT seq, id, timestamp, exchange, symbol, action, quantity::text AS quantity, price::text AS price, status, order_id,
-       metadata::text AS metadata,
-       ingestd_stored_symbol(
-           coalesce(metadata->>'exchange', CASE WHEN metadata ? 'symbol' THEN $2 ELSE exchange END),
-           coalesce(metadata->>'symbol', symbol)
-       ) AS stored_symbol
-FROM audit.trade_logs WHERE seq > $1 ORDER BY seq LIMIT $3
+SELECT seq, id, timestamp, log.exchange, log.symbol, action, quantity::text AS quantity, price::text AS price, status,
+       order_id, metadata::text AS metadata,
+       (SELECT market.symbol FROM symbols AS market
+        WHERE market.exchange = said.exchange COLLATE "C"
+          AND CASE (SELECT value FROM ingestd_settings WHERE name = 'symbol_style')
+                  WHEN 'compact' THEN market.compact WHEN 'dash' THEN market.dash WHEN 'venue' THEN market.venue_name
+                  ELSE market.symbol END = ingestd_stored_symbol(said.exchange, said.symbol)) AS market
+FROM (
+    SELECT *, coalesce(metadata->>'exchange', CASE WHEN metadata ? 'symbol' THEN $2 ELSE exchange END) AS on_exchange,
+           coalesce(metadata->>'symbol', symbol) AS called
+    FROM audit.trade_logs WHERE seq > $1 ORDER BY seq LIMIT $3
+) AS log, LATERAL (SELECT on_exchange AS exchange, called AS symbol) AS said
+ORDER BY seq
 """
 
 
@@ -44,8 +50,8 @@ async def move(db: Database, source: str, before: int, after: int) -> None:
 async def rows_after(db: Database, seq: int, default_exchange: str | None, count: int) -> Sequence[Row]:
     """The first `count` rows after this one; numbers and `metadata` as text.
 
-    `stored_symbol`: the name that the tables have for what the event calls its symbol, on the exchange that the event
-    names or else on `default_exchange`. All but this is the same at each call: a row's other columns change when more
-    is known of its order.
+    `market`: the unified symbol of what the event calls its symbol, on the exchange that the event names or else on
+    `default_exchange`; None if `symbols` does not know it. All but this is the same at each call: a row's other columns
+    change when more is known of its order.
     """
     return await db.fetch(_ROWS, seq, default_exchange, count)

@@ -5,8 +5,10 @@ a restart; each table, view and cache is that of a plain replay of the events in
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
+import shutil
 import signal
 import uuid
 from collections import Counter
@@ -31,10 +33,11 @@ from tests.acceptance.test_kafka_process import section
 from tests.support.brokers import Broker
 from tests.support.daemon import Daemon, running, write_config
 from tests.support.group import publish
+from tests.support.influx_servers import Bucket, Influx1
 from tests.support.postgres import DatabaseForTest, default_config
 from tests.support.redis_servers import reader
 
-BEGIN = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=30)
+BEGIN = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=25)
 NAMESPACE = uuid.UUID("8b0d3bd5-6a3c-5f0b-9c53-2f1f0f3f7f6a")
 TOPICS = {
     "ORDER_SUBMITTED": "orders.submitted",
@@ -60,12 +63,14 @@ class Market:
     stored: str
     base: str | None = None
     quote: str | None = None
+    dash: str | None = None  # its name in InfluxDB; None: `symbols` does not know it
 
 
+POINT_FIELDS = ("price", "size", "fee", "pnl")
 PLACES = (
-    Market("binance", ("BTC-USDT", "BTC/USDT", "BTCUSDT"), "BTCUSDT", "BTC", "USDT"),
-    Market("binance", ("BTCUSDT.P", "BTC/USDT:USDT"), "BTCUSDT.P"),
-    Market("kraken", ("XETHUSDT", "ETH-USDT"), "ETHUSDT", "ETH", "USDT"),
+    Market("binance", ("BTC-USDT", "BTC/USDT", "BTCUSDT"), "BTCUSDT", "BTC", "USDT", dash="BTC-USDT"),
+    Market("binance", ("BTCUSDT.P", "BTC/USDT:USDT"), "BTCUSDT.P", dash="BTC-USDT.P"),
+    Market("kraken", ("XETHUSDT", "ETH-USDT"), "ETHUSDT", "ETH", "USDT", dash="ETH-USDT"),
     Market("kraken", ("DOGE-USDT",), "DOGE-USDT", "DOGE", "USDT"),
 )
 
@@ -123,6 +128,7 @@ class Replay:
     locked: dict[tuple[str, str], Decimal] = field(default_factory=dict)
     positions: dict[tuple[str, str, str | None], Position] = field(default_factory=dict)
     history: list[tuple[str, datetime, Decimal, Decimal]] = field(default_factory=list)
+    points: Counter[tuple[Any, ...]] = field(default_factory=Counter)
 
     def pay(self, exchange: str, asset: str | None, available: Decimal, locked: Decimal = Decimal(0)) -> None:
         if asset is not None:
@@ -205,6 +211,14 @@ class Bots:
     def log(self, action: str, status: str, market: Market, text: str, order_id: str | None) -> None:
         self.is_true.logs[action, status, market.exchange, market.stored, text, order_id] += 1
 
+    def point(self, event_type: str, status: str, market: Market, said: dict[str, Any], **numbers: Any) -> None:
+        """What InfluxDB is sent: only what the event says of itself, and the default exchange."""
+        exchange = said.get("exchange") or "binance"
+        product = market.dash if market.dash is not None and exchange == market.exchange else said["symbol"]
+        tags = event_type, exchange, product, said.get("order_id"), said.get("side"), status
+        fields = (None if numbers.get(name) is None else float(numbers[name]) for name in POINT_FIELDS)
+        self.is_true.points[*tags, *fields] += 1
+
     def amount(self, most: int) -> Decimal:
         return Decimal(self.draw.randrange(1, most)) / 100
 
@@ -226,6 +240,7 @@ class Bots:
         self.log(f"ORDER_{side.upper()}", "pending", market, text, order_id)
         numbers = {"quantity": str(order.quantity), "price": str(order.price)}
         named = {"order_id": order_id, "symbol": text, "exchange": market.exchange, "side": side}
+        self.point("order_submitted", "pending", market, named, price=order.price, size=order.quantity)
         self.say("ORDER_SUBMITTED", **named, **numbers, order_type=order_type, strategy=strategy)
         self._live.append(order)
 
@@ -241,6 +256,8 @@ class Bots:
             self.is_true.end(order, status, reason)
             self.log(action, status.lower(), market, text, order.order_id)
             said = None if status != "EXPIRED" else "expired"
+            event_type = "order_rejected" if status == "REJECTED" else "order_cancelled"
+            self.point(event_type, status.lower(), market, named)
             self.say(f"ORDER_{status.replace('EXPIRED', 'CANCELLED')}", **named, reason=reason, status=said)
         else:
             left = order.quantity - order.filled
@@ -251,6 +268,7 @@ class Bots:
             self.is_true.executions[order.order_id, market.exchange, market.stored, quantity, price, fee] += 1
             self.log(action, "filled", market, text, order.order_id)
             numbers = {"executed_quantity": str(quantity), "executed_price": str(price)}
+            self.point("order_executed", "filled", market, named, price=price, size=quantity, fee=fee)
             self.say("ORDER_EXECUTED", **named, **numbers, fee=None if fee is None else str(fee))
         if order.status != "PARTIALLY_FILLED":
             self._live.remove(order)
@@ -263,6 +281,7 @@ class Bots:
                                     "trade_id": str(number), "side": side})  # fmt: skip
         self.log("SELL" if side == "buy" else "BUY", "filled", market, text, None)
         named = {"trade_id": str(number), "symbol": text, "exchange": market.exchange, "side": side}
+        self.point("position_closed", "filled", market, named, price=60, size=2, pnl=trade["pnl"])
         self.say("TRADE_COMPLETED", **named, **trade, quantity="2", entry_price="50", exit_price="60")
 
     def deliveries(self) -> list[list[Sent]]:
@@ -289,12 +308,45 @@ async def until_read(daemon: Daemon, db: Database, messages: int) -> None:
             await asyncio.sleep(0.05)
 
 
+@pytest.fixture
+def bucket(request: pytest.FixtureRequest) -> Bucket | None:
+    """A database of InfluxDB, if this machine has one. The rest is tried without it, too."""
+    if shutil.which("influxd") is None:
+        return None
+    server: Influx1 = request.getfixturevalue("influx1")
+    return server.database()
+
+
+async def require_points(bucket: Bucket, is_true: Replay) -> None:
+    """Each event is a point, once."""
+    tags = "event_type", "exchange", "product", "order_id", "side", "status"
+    named = ", ".join(f'"{name}"' for name in POINT_FIELDS)
+    grouped = ", ".join(f'"{name}"' for name in tags)
+    # InfluxQL leaves out rows in which every field that is asked for is missing.
+    query = f'SELECT "event_id", {named} FROM "trade_event" GROUP BY {grouped}'
+    found: Counter[tuple[Any, ...]] = Counter()
+    with contextlib.suppress(TimeoutError):  # then what is compared tells what is missing
+        async with asyncio.timeout(60):
+            while found.total() < is_true.points.total():
+                rows = await asyncio.to_thread(bucket.query, query)
+                found = Counter(
+                    (*(row.get(name) or None for name in tags), *(row[name] for name in POINT_FIELDS)) for row in rows
+                )
+                await asyncio.sleep(0.2)
+    assert found == is_true.points
+
+
 PACKS = ["kairos", "wolfinch", "fks", "platform"]
 
 
 @pytest.mark.parametrize(("orders", "is_killed"), [(60, False), pytest.param(600, True, marks=pytest.mark.campaign)])
 async def test_events_leave_what_happened(
-    postgres_database: DatabaseForTest, apache_kafka: Broker, tmp_path: Path, orders: int, is_killed: bool
+    postgres_database: DatabaseForTest,
+    apache_kafka: Broker,
+    bucket: Bucket | None,
+    tmp_path: Path,
+    orders: int,
+    is_killed: bool,
 ) -> None:
     bots = Bots(seed=orders, orders=orders)
     settings = section(apache_kafka)
@@ -309,6 +361,8 @@ async def test_events_leave_what_happened(
             "redis": {"url": server.url},
             "kafka": settings,
         }
+        if bucket is not None:
+            document["influx"] = {"url": bucket.url, "bucket": bucket.name}
         await set_up(db, document)
         read = 0
         for number, part in enumerate(bots.deliveries()):
@@ -321,6 +375,8 @@ async def test_events_leave_what_happened(
                     await daemon.ended()
                     continue
                 await until_read(daemon, db, read)
+                if number and bucket is not None:
+                    await require_points(bucket, bots.is_true)
                 assert await daemon.stop() == 0
         with reader(server.url) as client:
             shown = {order_id: client.hgetall(f"order:{order_id}") for order_id in bots.is_true.orders}

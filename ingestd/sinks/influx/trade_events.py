@@ -19,7 +19,6 @@ from ingestd.sinks.influx.reports import Reading
 from ingestd.storage import trade_log
 from ingestd.storage.database import Row
 from ingestd.venues.market_names import Names
-from ingestd.venues.symbol_names import unified_guess
 
 _TYPES = {
     "pending": "order_submitted",
@@ -62,7 +61,7 @@ class TradeEvents:
         told: list[Told] = []
         hidden: list[Refusal] = []
         for row in rows:
-            event = self._told(row, db.names)
+            event = self._told(row)
             if (other := self._hides(event)) is None:
                 told.append(event)
             else:
@@ -95,13 +94,13 @@ class TradeEvents:
         self._new[key] = event_id
         return None
 
-    def _told(self, row: Row, stored: Names) -> Told:
+    def _told(self, row: Row) -> Told:
         said = _said(row["metadata"])
         exchange = said.get("exchange") or (row["exchange"] if "symbol" not in said else self._default_exchange)
         exchange = str(exchange or UNKNOWN_EXCHANGE)
-        symbol = stored.symbol(exchange, row["stored_symbol"])
-        known = unified_guess(symbol) == symbol and self._names.has(exchange, symbol)
-        product = self._names.name(exchange, symbol) if known else str(said.get("symbol") or row["symbol"])
+        market = row["market"]
+        is_named = market is not None and self._names.has(exchange, market)
+        product = self._names.name(exchange, market) if is_named else str(said.get("symbol") or row["symbol"])
         return told(row, said, exchange, product)
 
 
