@@ -52,7 +52,9 @@ class Keys:
 def keys_of(config: ConnectionsConfig) -> Keys:
     """Read the configured key files. Raises ConfigError with a problem for each that cannot be used."""
     if config.key_file is None:
-        raise ConfigError([Problem("connections.key_file", "is missing", hint=HOW_TO_MAKE_ONE)])
+        raise ConfigError(
+            [Problem("connections.key_file", "names no file", hint=f"{HOW_TO_MAKE_ONE}, and name it there")]
+        )
     named = [("connections.key_file", config.key_file)]
     named += [(f"connections.other_key_files[{n}]", path) for n, path in enumerate(config.other_key_files)]
     found: list[Key] = []
@@ -78,7 +80,7 @@ def read_key(path: Path, option: str) -> Key:
         key = _parsed(data)
     except (OSError, ValueError) as error:
         why = why_unreadable(error)
-        verb = "cannot be read" if isinstance(error, OSError) else "is no key"
+        verb = "cannot be read" if isinstance(error, OSError) else "cannot be used as a key"
         raise ConfigError([Problem(option, f"{path} {verb}: {why}")]) from None  # an error could quote the key
     return Key(key)
 

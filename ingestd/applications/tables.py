@@ -17,8 +17,8 @@ async def fetch(db: Database, sql: str, *args: object) -> Sequence[Row]:
         return await db.fetch(sql, *args)
     except DatabaseError as error:
         if error.sqlstate in _NO_TABLE:
-            hint = 'put packs = ["platform"] into [database], and run `ingestd migrate`'
-            raise SchemaError(f"{db.target}: the pack platform is not there, or too old ({error}): {hint}") from error
+            hint = 'put packs = ["platform"] into [database], and run `ingestd migrate -c FILE`'
+            raise SchemaError(f"{db.target}: has no such table of the pack platform: {hint}") from error
         raise
 
 

@@ -33,7 +33,7 @@ _SHOWN_AT_MOST = 20
 @config_option
 @click.option("--exchange", required=True, help="The exchange id of one of the configured feeds.")
 @click.option("--symbol", required=True, help="The unified symbol, such as BTC/USDT.")
-@click.option("--channel", required=True, type=click.Choice(SERVED))
+@click.option("--channel", required=True, type=click.Choice(SERVED), help="What to fetch.")
 @click.option(
     "--from",
     "start",
@@ -52,11 +52,11 @@ _SHOWN_AT_MOST = 20
 def backfill(
     config_file: Path, exchange: str, symbol: str, channel: str, start: str, end: str | None, again: bool, as_json: bool
 ) -> None:
-    """Fetch historical data of a venue and store it.
+    """Fetch past records of one stream from its venue and store them.
 
-    May run beside the daemon. Rows already stored are not changed. After an interruption, run it again with the same
-    times to continue. Exits with 1 and prints the missing times unless it is proved that all of the venue's data in the
-    range is stored.
+    May run beside the daemon. Rows that are stored already are not changed. After an interruption, run it again with
+    the same times: it continues. If it cannot prove that everything which the venue has of the range is stored, it
+    prints the times that may be missing and exits with 1.
     """
     config = load_checked(config_file)
     logs.configure(config.log)

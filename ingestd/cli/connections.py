@@ -94,7 +94,7 @@ def put(of_group: Address, config_file: Path | None, dsn: str | None, user: str,
 @click.argument("connection_id", type=int, metavar="ID")
 @click.pass_obj
 def replace(of_group: Address, config_file: Path | None, dsn: str | None, connection_id: int) -> None:
-    """Give the connection ID other credentials, which are asked for as by `put`."""
+    """Replace the credentials of the connection ID. Asks for the new ones, or reads them, as `put` does."""
     config = Address(config_file, dsn).or_of(of_group).config()
     keys, credentials = keys_of(config.connections), _credentials()
     if not _with_database(config, lambda db: stored.replace_credentials(db, keys, connection_id, credentials)):
@@ -160,7 +160,7 @@ def to_text(listed: list[Listed]) -> str:
 def summary(done: Rotated) -> str:
     """The counts of a rotation in words."""
     again = f"{counted(done.again, 'connection')} encrypted with it now"
-    return f"{again}, {done.already} before, {done.unreadable} cannot be read"
+    return f"{again}, {done.already} had it already, {done.unreadable} cannot be read"
 
 
 def _tell(done: Rotated) -> None:

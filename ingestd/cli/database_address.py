@@ -30,8 +30,8 @@ dsn_option = click.option(
     "--dsn",
     metavar="DSN",
     callback=_checked,
-    help=f"The database, instead of the configuration's; -c is not needed then. Who lists processes sees a password in "
-    f"it: the variable {config_dsn.VARIABLE} does the same.",
+    help=f"The database, instead of the configuration's; -c is not needed then. Everybody who lists processes sees a "
+    f"password in it: put such a DSN into the variable {config_dsn.VARIABLE} instead.",
 )
 
 

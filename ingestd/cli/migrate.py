@@ -41,7 +41,7 @@ _ENGINES = click.Choice(["auto", "timescaledb", "postgres"])
     is_flag=True,
     help="Convert stored symbols to database.symbol_style; stop every daemon before.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask before stored rows are older than their retention and deleted.")
+@click.option("--yes", is_flag=True, help="Do not ask before a retention deletes stored rows.")
 @click.pass_context
 def migrate(
     context: click.Context,
@@ -61,7 +61,8 @@ def migrate(
     context.obj = address = Address(config_file, dsn)
     if context.invoked_subcommand is not None:
         if dry_run or rename_symbols or yes or engine != "auto":
-            raise click.UsageError(f"{context.invoked_subcommand} takes none of these options")
+            unfit = "--dry-run, --engine, --rename-symbols and --yes belong to `ingestd migrate` alone"
+            raise click.UsageError(f"{unfit}; options of {context.invoked_subcommand} stand behind its name")
         return
     config, keep = address.config(), address.needs_no_file
     keep_style = keep and _lacks_style(config, is_needed=rename_symbols)
@@ -103,7 +104,7 @@ def status(of_group: Address, config_file: Path | None, dsn: str | None) -> None
 @later_config_option
 @dsn_option
 @click.option("--to", "target", type=Integer(min=0), required=True, help="Undo every migration above this number.")
-@click.option("--pack", type=click.Choice(PACKS), help="Undo those of this pack; above 0: drop it.")
+@click.option("--pack", type=click.Choice(PACKS), help="Undo migrations of this pack only; --to 0 drops its schema.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation; the data in dropped objects is lost.")
 @click.pass_obj
 def down(
@@ -122,7 +123,7 @@ def down(
 @migrate.command()
 @later_config_option
 def roles(config_file: Path | None) -> None:  # noqa: ARG001  # taken as by the others, and not needed
-    """Print the SQL that creates the roles for migrating, writing and reading.
+    """Print the SQL that creates the roles for migrating, writing, reading and archiving.
 
     Run it with `psql -d DATABASE`, as a superuser.
     """

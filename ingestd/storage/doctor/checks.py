@@ -184,7 +184,7 @@ def judge_policies(facts: tuple[Engine, policies.Present], config: Config) -> It
         return
     for change in policies.differences(present, engine, config):
         subject, _, message = change.text.partition(": ")
-        yield Finding("warning", subject, f"not as configured: {message}", f"{change.sql}\n-- or\n{MIGRATE}")
+        yield Finding("warning", subject, f"the configuration wants: {message}", f"{change.sql}\n-- or\n{MIGRATE}")
 
 
 def _said(problem: Problem) -> str:

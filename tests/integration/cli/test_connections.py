@@ -70,7 +70,7 @@ def credentials(database: DatabaseForTest, connection_id: int, key_file: Path) -
 def test_from_the_first_key_to_the_second(postgres_database: DatabaseForTest, told: Told, tmp_path: Path) -> None:
     code, said = told("connections", "list")
     assert code == 1
-    assert 'put packs = ["platform"] into [database], and run `ingestd migrate`' in said
+    assert 'put packs = ["platform"] into [database], and run `ingestd migrate -c FILE`' in said
     assert told("migrate", "--engine", "postgres")[0] == 0
     asked(
         postgres_database,
@@ -98,7 +98,7 @@ def test_from_the_first_key_to_the_second(postgres_database: DatabaseForTest, to
     assert credentials(postgres_database, 2, second) == (KEY, SECRET)
     code, said = told("connections", "rotate", keys=new)
     assert code == 0
-    assert "0 connections encrypted with it now, 2 before, 0 cannot be read" in said
+    assert "0 connections encrypted with it now, 2 had it already, 0 cannot be read" in said
     code, said = told("connections", "list", "--json", keys=new)
     listed = json.loads(said)["connections"]
     assert [(one["id"], one["user_id"], one["exchange"]) for one in listed] == [(1, 7, "binance"), (2, 7, "binance")]
@@ -112,9 +112,19 @@ def test_from_the_first_key_to_the_second(postgres_database: DatabaseForTest, to
 @pytest.mark.parametrize(
     ("arguments", "stdin", "keys", "said"),
     [
-        ((), GIVEN, "", "connections.key_file: is missing; make one with `ingestd connections new-key FILE`"),
-        ((), GIVEN, 'key_file = "{0}/short"', "short is no key: it is too short, 62 hexadecimal digits instead of 64"),
-        ((), GIVEN, 'key_file = "{0}/open"', "open is no key: its mode 0644 lets others read or change it: chmod 600"),
+        ((), GIVEN, "", "connections.key_file: names no file; make one with `ingestd connections new-key FILE`"),
+        (
+            (),
+            GIVEN,
+            'key_file = "{0}/short"',
+            "short cannot be used as a key: it is too short, 62 hexadecimal digits instead of 64",
+        ),
+        (
+            (),
+            GIVEN,
+            'key_file = "{0}/open"',
+            "open cannot be used as a key: its mode 0644 lets others read or change it: chmod 600",
+        ),
         ((), GIVEN, 'key_file = "{0}/none"', "none cannot be read: no such file"),
         (
             (),

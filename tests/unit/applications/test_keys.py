@@ -104,7 +104,7 @@ def test_all_configured_files_are_read_and_each_mistake_is_told(tmp_path: Path) 
         "connections.other_key_files[0]",
         "connections.other_key_files[1]",
     ]
-    with pytest.raises(ConfigError, match="key_file: is missing; make one with"):
+    with pytest.raises(ConfigError, match="key_file: names no file; make one with"):
         keys_of(ConnectionsConfig())
 
 
