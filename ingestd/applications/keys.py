@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import hashlib
 import os
 import re
@@ -115,8 +116,10 @@ def _read_guarded(path: Path) -> bytes:
 
 
 def _parsed(data: bytes) -> bytes:
+    if len(data) > _LONGEST_FILE_BYTES:
+        raise ValueError(f"it is too long, more than {_LONGEST_FILE_BYTES} bytes; {HOW_TO_MAKE_ONE}")
     try:
-        text = data.decode("ascii").strip()
+        text = data.removeprefix(codecs.BOM_UTF8).decode("ascii").strip()
     except UnicodeDecodeError:
         raise ValueError(f"it is no text; {HOW_TO_MAKE_ONE}") from None
     if not text:

@@ -32,7 +32,7 @@ ENV_PREFIX = "INGESTD_"
 def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
     """Read the file, apply the environment's overrides, and check the result. Raises ConfigError with every mistake.
 
-    Relative `symbols_file` and `*_file` paths are relative to the file's folder; symbols files are read here and merged
+    Relative paths of `*_file` and `*_files` are relative to the file's folder; symbols files are read here and merged
     into `symbols`.
     """
     document = read(path)
@@ -162,6 +162,8 @@ def _resolve_paths(document: dict[str, Any], base: Path) -> None:
             for key, value in table.items() if isinstance(table, dict) else ():
                 if key.endswith("_file") and isinstance(value, str):
                     table[key] = str(base / value)
+                elif key.endswith("_files") and isinstance(value, list):
+                    table[key] = [str(base / each) if isinstance(each, str) else each for each in value]
 
 
 def _merge_symbol_files(document: dict[str, Any], problems: list[Problem]) -> None:

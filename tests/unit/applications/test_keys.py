@@ -11,6 +11,7 @@ import pytest
 
 from ingestd.applications.keys import Keys, keys_of, read_key, write_new_key
 from ingestd.config.connections import ConnectionsConfig
+from ingestd.config.loading import load
 from ingestd.errors import ConfigError
 
 SECRET = bytes(range(7, 39))
@@ -34,7 +35,9 @@ def refused(file: Path) -> str:
     return problem.message
 
 
-@pytest.mark.parametrize("text", [HEX, HEX.upper() + "\n", base64.b64encode(SECRET).decode() + "\n", f"  {HEX}\r\n"])
+@pytest.mark.parametrize(
+    "text", [HEX, HEX.upper() + "\n", base64.b64encode(SECRET).decode() + "\n", f"  {HEX}\r\n", f"\ufeff{HEX}"]
+)
 @pytest.mark.parametrize("mode", [0o400, 0o600, 0o640])
 def test_hexadecimal_digits_and_base64_are_keys(tmp_path: Path, text: str, mode: int) -> None:
     assert read_key(written(tmp_path, text, mode), "x").secret == SECRET
@@ -51,6 +54,7 @@ def test_hexadecimal_digits_and_base64_are_keys(tmp_path: Path, text: str, mode:
         (bytes(range(200, 232)), "no text"),
         ("00" * 32, "not random"),
         (HEX * 100, "too long"),
+        (base64.b64encode(SECRET * 100), "too long, more than 1024 bytes"),
     ],
 )
 def test_what_is_no_key_is_refused_and_not_shown(tmp_path: Path, content: str | bytes, said: str) -> None:
@@ -106,6 +110,13 @@ def test_all_configured_files_are_read_and_each_mistake_is_told(tmp_path: Path) 
     ]
     with pytest.raises(ConfigError, match="key_file: names no file; make one with"):
         keys_of(ConnectionsConfig())
+
+
+def test_relative_paths_begin_at_the_configuration_s_folder(tmp_path: Path) -> None:
+    key, other = write_new_key(tmp_path / "new.key"), write_new_key(tmp_path / "old.key")
+    file = tmp_path / "ingestd.toml"
+    file.write_text('[connections]\nkey_file = "new.key"\nother_key_files = ["old.key"]\n')
+    assert set(keys_of(load(file, {}).connections).by_id.values()) == {key, other}
 
 
 def test_a_key_is_not_shown(tmp_path: Path) -> None:
