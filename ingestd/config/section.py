@@ -15,8 +15,15 @@ from ingestd.config.secrets import secrets_in, shown_value
 class Section(BaseModel):
     """A table of the configuration file. An unknown key is refused."""
 
-    # Text options accept a number, because the value of INGESTD_INSTANCE__NAME=7 is read as one.
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, coerce_numbers_to_str=True)
+    # Text options accept a number, because the value of INGESTD_INSTANCE__NAME=7 is read as one. Messages of pydantic
+    # show no input, which may be a URL with its password.
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        coerce_numbers_to_str=True,
+        hide_input_in_errors=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)

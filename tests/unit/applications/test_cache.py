@@ -144,3 +144,10 @@ async def test_a_server_that_is_away_is_left_alone_and_keeps_nobody_waiting(monk
     await calls.close()
     server.close()
     await server.wait_closed()
+
+
+@pytest.mark.parametrize("url", ["http://user:4711Zx9q@host", "redis://:4711Zx9q@:99999/0"])
+def test_a_wrong_url_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ValueError, match="Value error") as caught:
+        Cache.at(url)
+    assert "4711Zx9q" not in str(caught.value)
