@@ -41,10 +41,11 @@ class RefreshToken(msgspec.Struct, frozen=True):
     expires_at: Moment
 
 
-# Times beyond what other programs can read are those of "for ever".
+# Times that Python cannot hold are replaced by the nearest that it can.
 _SESSION = """
 SELECT jsonb_build_object('user_id', user_id, 'expires_at', least(expires_at, '9999-01-01 00:00:00+00'),
-                          'last_accessed', coalesce(last_accessed, session.created_at, expires_at))::text
+                          'last_accessed', greatest(least(coalesce(last_accessed, session.created_at, expires_at),
+                                                          '9999-01-01 00:00:00+00'), '1970-01-01 00:00:00+00'))::text
 FROM platform.user_sessions AS session JOIN platform.users ON users.id = user_id
 WHERE session_token = $1 AND expires_at > now() AND is_active IS NOT FALSE"""
 _REFRESH_TOKEN = """
@@ -60,7 +61,8 @@ def new_token() -> str:
 
 def token_hash(token: str) -> str:
     """The SHA-256 of a token in hexadecimal: what `session_token` and `token_hash` hold."""
-    return hashlib.sha256(token.encode()).hexdigest()
+    # What a client sends may have halves of surrogate pairs. It is no token of ours, and still gets an answer.
+    return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
 
 
 def session_key(hashed: str) -> str:
@@ -74,14 +76,17 @@ def refresh_token_key(hashed: str) -> str:
 
 
 async def open_session(cache: Cache, db: Database, user_id: int, token: str, expires_at: datetime) -> None:
-    """Begin a session. Raises ValueError for a token that may be guessed, DatabaseError if there is no such user."""
+    """Begin a session; a time without a zone is UTC.
+
+    Raises ValueError for a token that may be guessed, DatabaseError if there is no such user.
+    """
     hashed = _hash_of_new(token)
     await tables.write(
         db,
         "INSERT INTO platform.user_sessions (user_id, session_token, expires_at) VALUES ($1, $2, $3)",
         user_id,
         hashed,
-        expires_at,
+        _utc(expires_at),
     )
     await cache.forget(session_key(hashed))
 
@@ -142,14 +147,14 @@ async def end_sessions_of(cache: Cache, db: Database, user_id: int) -> int:
 
 
 async def store_refresh_token(cache: Cache, db: Database, user_id: int, token: str, expires_at: datetime) -> None:
-    """Store a refresh token. Raises as `open_session`."""
+    """Store a refresh token; `expires_at` and errors as for `open_session`."""
     hashed = _hash_of_new(token)
     await tables.write(
         db,
         "INSERT INTO platform.refresh_tokens (user_id, token_hash, expires_at) VALUES ($1, $2, $3)",
         user_id,
         hashed,
-        expires_at,
+        _utc(expires_at),
     )
     await cache.forget(refresh_token_key(hashed))
 
@@ -190,6 +195,10 @@ def _hash_of_new(token: str) -> str:
 
 def _may_be_token(token: str) -> bool:
     return len(token) <= LONGEST_TOKEN
+
+
+def _utc(time: datetime) -> datetime:
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time
 
 
 def _ttl_s(expires_at: datetime) -> float:

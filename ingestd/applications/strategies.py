@@ -107,7 +107,13 @@ async def find_risk_limits(cache: Cache, db: Database, user_id: int) -> RiskLimi
 
 
 async def set_risk_limits(cache: Cache, db: Database, user_id: int, limits: RiskLimits) -> None:
-    """Replace the limits of a user. Raises DatabaseError if there is no such user."""
+    """Replace the limits of a user.
+
+    Raises ValueError for a limit that is not finite (no value exceeds NaN), DatabaseError if there is no such user.
+    """
+    for name in ("max_position_value", "max_daily_loss", "max_drawdown"):
+        if (limit := getattr(limits, name)) is not None and not limit.is_finite():
+            raise ValueError(f"{name} is {limit}: give a finite number, or None for no limit")
     tables.require_no_transaction(db)
     async with db.transaction():
         await tables.fetch(db, "SELECT FROM platform.users WHERE id = $1 FOR NO KEY UPDATE", user_id)

@@ -102,6 +102,37 @@ async def test_whose_session_is_valid(cache: Cache, db: Database) -> None:
         await apps.open_session(cache, db, 99, apps.new_token(), LATER)
 
 
+async def test_times_that_other_sql_wrote_and_times_without_a_zone(cache: Cache, db: Database) -> None:
+    await apps.open_session(cache, db, 7, TOKEN, LATER.replace(tzinfo=None))
+    assert await db.fetchval("SELECT expires_at FROM platform.user_sessions") == LATER
+    for time in ("infinity", "-infinity", "20000-01-01", "0044-03-15 BC"):
+        await db.execute(f"UPDATE platform.user_sessions SET last_accessed = '{time}'")
+        found = await apps.find_session(cache, db, TOKEN, fresh=True)
+        assert found is not None
+        assert (found.user_id, found.expires_at) == (7, LATER)
+    refresh_token = apps.new_token()
+    await apps.store_refresh_token(cache, db, 7, refresh_token, LATER.replace(tzinfo=None))
+    assert await db.fetchval("SELECT expires_at FROM platform.refresh_tokens") == LATER
+
+
+async def test_what_no_token_is_gets_an_answer(cache: Cache, db: Database) -> None:
+    for text in ("", "\0", "\ud800" * 30, "\u00e9" * 5000):
+        assert await apps.find_session(cache, db, text) is None
+        assert await apps.find_refresh_token(cache, db, text) is None
+        assert not await apps.revoke_refresh_token(cache, db, text)
+        assert not await apps.end_session(cache, db, text)
+        await apps.touch_session(db, text)
+
+
+@pytest.mark.parametrize("limit", ["NaN", "Infinity", "-Infinity"])
+async def test_a_limit_is_finite(cache: Cache, db: Database, limit: str) -> None:
+    kept = RiskLimits(max_daily_loss=Decimal(5))
+    await apps.set_risk_limits(cache, db, 7, kept)
+    with pytest.raises(ValueError, match=r"max_daily_loss is .*: give a finite number, or None for no limit"):
+        await apps.set_risk_limits(cache, db, 7, RiskLimits(max_daily_loss=Decimal(limit)))
+    assert await apps.find_risk_limits(cache, db, 7) == kept
+
+
 async def test_an_expired_copy_is_no_session(make_server: Make, db: Database) -> None:
     server = make_server()
     redis = reader(server.url)
