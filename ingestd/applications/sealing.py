@@ -40,8 +40,11 @@ class Place:
 
 
 def seal(secret: str, keys: Keys, place: Place) -> bytes:
-    """Encrypt a secret under the writing key. Raises ValueError for one that is empty or too long."""
-    plain = secret.encode()
+    """Encrypt a secret under the writing key. Raises ValueError for one that is empty, too long or no text."""
+    try:
+        plain = secret.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{place}: this is no text that UTF-8 can hold") from None  # that error holds the secret
     if not 0 < len(plain) <= LONGEST_SECRET_BYTES:
         raise ValueError(f"{place}: a secret has 1 to {LONGEST_SECRET_BYTES} bytes, not {len(plain)}")
     head = _VERSION + keys.writing.id

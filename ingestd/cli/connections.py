@@ -17,8 +17,9 @@ import orjson
 from ingestd.applications import connections as stored
 from ingestd.applications.connections import Credentials, Listed, Rotated
 from ingestd.applications.keys import Keys, keys_of, write_new_key
+from ingestd.applications.sealing import LONGEST_SECRET_BYTES
 from ingestd.cli.database_address import Address, dsn_option
-from ingestd.cli.options import json_option, later_config_option
+from ingestd.cli.options import Integer, json_option, later_config_option
 from ingestd.cli.say import counted, say, say_json, say_progress
 from ingestd.cli.signals import run_to_its_end
 from ingestd.config.models import Config
@@ -34,6 +35,7 @@ Result = TypeVar("Result")
 _CALL_TIMEOUT_S = 60.0
 _LONGEST_INPUT_BYTES = 64 * 1024
 _PAGE_ROWS = 1000
+_ID = Integer(min=-(2**31), max=2**31 - 1)
 _FORM = "write TOML with the two texts apiKey and secret, as a feed's credentials_file has them"
 
 
@@ -91,7 +93,7 @@ def put(of_group: Address, config_file: Path | None, dsn: str | None, user: str,
 @connections.command()
 @later_config_option
 @dsn_option
-@click.argument("connection_id", type=int, metavar="ID")
+@click.argument("connection_id", type=_ID, metavar="ID")
 @click.pass_obj
 def replace(of_group: Address, config_file: Path | None, dsn: str | None, connection_id: int) -> None:
     """Replace the credentials of the connection ID. Asks for the new ones, or reads them, as `put` does."""
@@ -105,7 +107,7 @@ def replace(of_group: Address, config_file: Path | None, dsn: str | None, connec
 @connections.command()
 @later_config_option
 @dsn_option
-@click.argument("connection_id", type=int, metavar="ID")
+@click.argument("connection_id", type=_ID, metavar="ID")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.pass_obj
 def remove(of_group: Address, config_file: Path | None, dsn: str | None, connection_id: int, yes: bool) -> None:
@@ -176,7 +178,7 @@ async def _all(db: Database) -> list[Listed]:
 
 
 async def _put(db: Database, keys: Keys, user: str, exchange: str, credentials: Credentials) -> int:
-    user_id = await stored.user_of(db, user)
+    user_id = await stored.user_of(db, user) if user.isprintable() else None
     if user_id is None:
         raise ConfigError([Problem("--user", "platform.users has no such username", repr(user))])
     return await stored.put_connection(db, keys, user_id, exchange, credentials)
@@ -185,6 +187,8 @@ async def _put(db: Database, keys: Keys, user: str, exchange: str, credentials: 
 def _require_exchange(exchange: str) -> None:
     if re.fullmatch(EXCHANGE_ID, exchange) is None:
         raise ConfigError([Problem("--exchange", PATTERN_MESSAGES[EXCHANGE_ID], repr(exchange))])
+    if len(exchange) > stored.LONGEST_NAME:
+        raise ConfigError([Problem("--exchange", f"must have at most {stored.LONGEST_NAME} characters")])
 
 
 def _unknown(connection_id: int) -> ConfigError:
@@ -195,20 +199,33 @@ def _unknown(connection_id: int) -> ConfigError:
 def _credentials() -> Credentials:
     """Asked for on the terminal, unseen, or read from standard input: never an argument, which all users can list."""
     given: dict[str, object]
-    if sys.stdin.isatty():
+    if sys.stdin is not None and sys.stdin.isatty():
         given = {name: click.prompt(asked, hide_input=True, err=True) for name, asked in _ASKED.items()}
     else:
-        data = sys.stdin.buffer.read(_LONGEST_INPUT_BYTES + 1)
-        try:
-            given = tomllib.loads(data.decode()) if len(data) <= _LONGEST_INPUT_BYTES else {}
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError):
-            given = {}  # the error could quote the secret
+        given = _from_input()
     values = [given.get(name) for name in _ASKED]
-    for value in values:
-        if not isinstance(value, str) or not value:
-            raise ConfigError([Problem("standard input", "does not hold an API key and its secret", hint=_FORM)])
+    if not all(isinstance(value, str) and value.strip() for value in values):
+        raise ConfigError([Problem("standard input", "does not hold an API key and its secret", hint=_FORM)])
+    key, secret = map(str, values)
+    for value in (key, secret):
         hide(value)
-    return Credentials(*map(str, values))
+        if len(value.encode(errors="replace")) > LONGEST_SECRET_BYTES:
+            raise ConfigError([Problem("standard input", f"a secret has at most {LONGEST_SECRET_BYTES} bytes")])
+    if left_out := len(given) - len(_ASKED):
+        # Not named: who has confused both sides of the = has a secret as a name.
+        say(f"ingestd: {counted(left_out, 'further value')} not stored: the table has apiKey and secret only", err=True)
+    return Credentials(key, secret)
+
+
+def _from_input() -> dict[str, object]:
+    """The TOML on standard input; empty if there is none. No error is shown, since it could quote the secret."""
+    data = b"" if sys.stdin is None else sys.stdin.buffer.read(_LONGEST_INPUT_BYTES + 1)
+    if len(data) > _LONGEST_INPUT_BYTES:
+        return {}
+    try:
+        return tomllib.loads(data.decode("utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError):
+        return {}
 
 
 _ASKED = {"apiKey": "API key", "secret": "API secret"}

@@ -28,11 +28,12 @@ def told(
 ) -> Told:
     """Run a command with these keys configured and a text on standard input: its exit code, and all it printed."""
 
-    def run(*arguments: str, stdin: str = "", keys: str = "") -> tuple[int, str]:
+    def run(*arguments: str, stdin: str | None = "", keys: str = "") -> tuple[int, str]:
         file = tmp_path / "ingestd.toml"
         section = f"[connections]\n{keys}\n" if keys else ""
         file.write_text(f'[database]\ndsn = "{postgres_database.dsn}"\npacks = ["platform"]\n{section}')
-        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        given = None if stdin is None else io.TextIOWrapper(io.BytesIO(stdin.encode()))  # None: closed, `<&-`
+        monkeypatch.setattr("sys.stdin", given)
         with pytest.raises(SystemExit) as ended:
             main([*arguments] if "new-key" in arguments else [*arguments, "-c", str(file)])
         printed = capsys.readouterr()
@@ -85,7 +86,19 @@ def test_from_the_first_key_to_the_second(postgres_database: DatabaseForTest, to
     put = ["connections", "put", "--user", "alice", "--exchange", "binance"]
     assert told("connections", "list", keys=old) == (0, "There is no connection.\n")
     assert told(*put, stdin=GIVEN, keys=old) == (0, "stored connection 1: binance of alice\n")
-    assert told(*put, stdin='apiKey = "a"\nsecret = "b"', keys=old)[0] == 0
+    two_of_three = '\ufeffapiKey = "a"\r\nsecret = "b"\r\npassword = "4711Zx9q"\r\n'
+    assert told(*put, stdin=two_of_three, keys=old) == (
+        0,
+        "stored connection 2: binance of alice\n"
+        "ingestd: 1 further value not stored: the table has apiKey and secret only\n",
+    )
+    for unknown in ("nobody", "\udcff"):
+        code, said = told(*put, "--user", unknown, stdin=GIVEN, keys=old)
+        assert code == 2
+        assert "--user: platform.users has no such username" in said
+    code, said = told("connections", "remove", "--yes", str(2**31))
+    assert code == 2
+    assert f"{2**31} is not in the range" in said
     assert credentials(postgres_database, 1, first) == (KEY, SECRET)
     assert told("connections", "replace", "2", stdin=GIVEN, keys=old)[0] == 0
     assert told("connections", "rotate", keys=f'key_file = "{second}"')[0] == 1  # the old key is missing
@@ -139,11 +152,26 @@ def test_from_the_first_key_to_the_second(postgres_database: DatabaseForTest, to
             "standard input: does not hold an API key and its secret; write",
         ),
         ((), "x" * 70_000, 'key_file = "{0}/good"', "standard input: does not hold an API key and its secret; write"),
+        (
+            (),
+            "a=" + "[" * 20_000,
+            'key_file = "{0}/good"',
+            "standard input: does not hold an API key and its secret; write",
+        ),
+        ((), None, 'key_file = "{0}/good"', "standard input: does not hold an API key and its secret; write"),
+        ((), 'apiKey = "  "\nsecret = "b"', 'key_file = "{0}/good"', "standard input: does not hold an API key"),
+        (
+            (),
+            f'apiKey = "a"\nsecret = "{"4711Zx9q" * 1025}"',
+            'key_file = "{0}/good"',
+            "standard input: a secret has at most 8192 bytes",
+        ),
         (("--exchange", "a b"), GIVEN, 'key_file = "{0}/good"', "--exchange: must be an exchange id of ccxt"),
+        (("--exchange", "a" * 129), GIVEN, 'key_file = "{0}/good"', "--exchange: must have at most 128 characters"),
     ],
 )
 def test_one_clear_message_and_nothing_stored(
-    told: Told, tmp_path: Path, arguments: tuple[str, ...], stdin: str, keys: str, said: str
+    told: Told, tmp_path: Path, arguments: tuple[str, ...], stdin: str | None, keys: str, said: str
 ) -> None:
     for name, text, mode in (("short", "0123abcdef" * 6 + "01", 0o600), ("open", "", 0o644)):
         (tmp_path / name).write_text(text)

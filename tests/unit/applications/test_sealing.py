@@ -52,6 +52,13 @@ def test_what_is_empty_or_too_long_is_not_sealed(secret: str) -> None:
     assert not secret or secret not in str(caught.value)
 
 
+def test_what_is_no_text_is_not_sealed_and_not_shown() -> None:
+    with pytest.raises(ValueError, match="this is no text") as caught:
+        seal(f"{SECRET}\ud800", Keys(NEW), PLACE)
+    assert SECRET not in repr(caught.value)
+    assert caught.value.__suppress_context__
+
+
 def test_without_the_library_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
