@@ -1,1 +1,3 @@
-DROP SCHEMA fks CASCADE;
+SET LOCAL search_path = fks, public;
+
+\ir ../drop_schema.sql

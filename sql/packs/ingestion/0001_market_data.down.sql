@@ -1,1 +1,3 @@
-DROP SCHEMA ingestion CASCADE;
+SET LOCAL search_path = ingestion, public;
+
+\ir ../drop_schema.sql

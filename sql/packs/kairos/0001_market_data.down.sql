@@ -1,1 +1,3 @@
-DROP SCHEMA kairos CASCADE;
+SET LOCAL search_path = kairos, public;
+
+\ir ../drop_schema.sql

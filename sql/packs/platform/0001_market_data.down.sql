@@ -1,1 +1,3 @@
-DROP SCHEMA platform CASCADE;
+SET LOCAL search_path = platform, public;
+
+\ir ../drop_schema.sql

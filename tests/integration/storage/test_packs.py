@@ -124,6 +124,24 @@ class TestRefused:
             await migrate.down(db, 0)
         await migrate.check_schema(db, ["kairos"])  # nothing was undone
 
+    async def test_what_others_made_is_not_dropped_with_a_pack(self, db: Database) -> None:
+        theirs = {
+            "table fks.theirs": ("CREATE TABLE fks.theirs (a integer)", "DROP TABLE fks.theirs"),
+            "view public.theirs": ("CREATE VIEW public.theirs AS TABLE fks.ohlcv_data", "DROP VIEW public.theirs"),
+            "default value for column a of table public.theirs": (
+                "CREATE TABLE public.theirs (a text DEFAULT fks.option_prefer())",
+                "DROP TABLE public.theirs",
+            ),
+        }
+        config = default_config(**DOCUMENTS["fks"].config)
+        for what, (make, drop) in theirs.items():
+            await migrate.migrate(db, config)
+            await db.execute(make)
+            with pytest.raises(SchemaError, match=f"would be dropped: {what}; drop it, or move it elsewhere"):
+                await migrate.down(db, 0, pack="fks")
+            await db.execute(drop)
+            assert (await migrate.down(db, 0, pack="fks"))[-1] == "undid fks/0001_candles"
+
     async def test_a_daemon_without_its_pack_does_not_start(self, db: Database) -> None:
         with pytest.raises(SchemaError, match=r"lacks kairos/0001_market_data.*run `ingestd migrate -c FILE`"):
             await migrate.check_schema(db, ["kairos"])
