@@ -68,7 +68,7 @@ def examine(
 
     Modifies the document: fills in included profiles, overrides, paths and symbols files.
     """
-    problems = include(document, base)
+    problems, filled_in = include(document, base)
     _apply_environment(document, environ, problems)
     _resolve_paths(document, base)
     _merge_symbol_files(document, problems)
@@ -76,10 +76,20 @@ def examine(
         config = Config.model_validate(document)
         _hide_secrets(config)
     except ValidationError as error:
-        return None, [*problems, *(problem_of(detail) for detail in error.errors())]
+        for _, section, key, _ in _overrides(environ):
+            filled_in.pop(f"{section}.{key}", None)
+        found = [problem_of(detail) for detail in error.errors()]
+        return None, problems + [_with_profile(problem, filled_in) for problem in found]
     packs = () if config.database is None else config.database.packs
     captured = {feed.exchange for feed in config.feeds}
     return config, [*problems, *overlaps(config.feeds), *contradictions(packs, config.packs, captured)]
+
+
+def _with_profile(problem: Problem, filled_in: Mapping[str, str]) -> Problem:
+    """Say which profile a mistake is in, since the configuration itself does not have it."""
+    profile = filled_in.get(".".join(problem.path.split(".")[:2]))
+    hint = f"; {problem.hint}" if problem.hint else ""
+    return problem if profile is None else replace(problem, hint=f"it is in {profile}{hint}")
 
 
 def by_variable(problems: Iterable[Problem], environ: Mapping[str, str]) -> list[Problem]:

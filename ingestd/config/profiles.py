@@ -13,15 +13,15 @@ from ingestd.errors import Problem
 _SECTIONS = ("chunks", "compression", "refresh", "retention")
 
 
-def include(document: dict[str, Any], base: Path) -> list[Problem]:
+def include(document: dict[str, Any], base: Path) -> tuple[list[Problem], dict[str, str]]:
     """Fill in what the files that `include` names set and the document itself does not, and remove `include` from it.
 
     Their paths are relative to `base`. Returns a problem for each file that cannot be read, sets something else than
-    policies, or contradicts an earlier one.
+    policies, or contradicts an earlier one; and by key path which file has filled it in.
     """
     named = document.pop("include", [])
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
-        return [Problem("include", 'must be a list of files, as include = ["profiles/kairos.toml"]')]
+        return [Problem("include", 'must be a list of files, as include = ["profiles/kairos.toml"]')], {}
     problems: list[Problem] = []
     included: dict[tuple[str, str], tuple[Any, str]] = {}
     for place, name in enumerate(named):
@@ -41,7 +41,7 @@ def include(document: dict[str, Any], base: Path) -> list[Problem]:
                 problems.append(Problem(path, said, None, f"say in this file which it is: {section}.{key} = …"))
     for (section, key), (value, _) in included.items():
         document.setdefault(section, {})[key] = value
-    return problems
+    return problems, {f"{section}.{key}": name for (section, key), (_, name) in included.items()}
 
 
 def _settings(profile: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:

@@ -68,7 +68,7 @@ def test_refreshes_can_be_included(tmp_path: Path) -> None:
     assert config.refresh.candles_1h.every_minutes == 5
     assert config.refresh.ohlcv_1h == RefreshRule(back_days=2, settled_minutes=90)
     (problem,) = problems_of(tmp_path, 'include = ["a.toml"]', a="[refresh]\ncandles_1h = { back_day = 1 }\n")
-    assert problem == 'refresh.candles_1h.back_day: unknown key; did you mean "back_days"?'
+    assert problem == 'refresh.candles_1h.back_day: unknown key; it is in a.toml; did you mean "back_days"?'
 
 
 def test_the_file_s_own_and_the_environment_s_count_more(tmp_path: Path) -> None:
@@ -98,7 +98,11 @@ def test_two_that_agree(tmp_path: Path) -> None:
             "[http]\nlisten = '0.0.0.0:1'",
             "include[0]: a.toml sets [http]; only chunks, compression, refresh, retention may be",
         ),
-        ('["a.toml"]', "[retention]\ntrade_days = 1", 'retention.trade_days: unknown key; did you mean "trades_days"?'),
+        (
+            '["a.toml"]',
+            "[retention]\ntrade_days = 1",
+            'retention.trade_days: unknown key; it is in a.toml; did you mean "trades_days"?',
+        ),
         (
             '["a.toml", "b.toml"]',
             "[retention]\ntrades_days = 1",
@@ -109,3 +113,13 @@ def test_two_that_agree(tmp_path: Path) -> None:
 )
 def test_what_is_wrong_is_told(tmp_path: Path, include: str, profile: str, problem: str) -> None:
     assert problems_of(tmp_path, f"include = {include}", a=profile, b="[retention]\ntrades_days = 2") == [problem]
+
+
+def test_a_mistake_in_a_profile_names_it(tmp_path: Path) -> None:
+    profile = "[retention]\ntrades_days = -1\nfunding_dais = 3\nfunding_days = 'x'\nmarket_ticks_days = -3\n"
+    own = 'include = ["a.toml"]\n[retention]\nmarket_ticks_days = -2\n'
+    assert sorted(problems_of(tmp_path, own, a=profile)) == [
+        'retention.funding_dais: unknown key; it is in a.toml; did you mean "funding_days"?',
+        "retention.market_ticks_days: must be at least 0 (found -2)",
+        "retention.trades_days: must be at least 0 (found -1); it is in a.toml",
+    ]
