@@ -54,8 +54,10 @@ async def _counted(db: Database, expiry: Expiry) -> Deletion:
     rows = 0
     if await _exists(db, expiry.table):
         rows = await db.fetchval(
-            f"SELECT count(*) FROM {qualified(expiry.table)}"  # noqa: S608 # our own names
+            f"SELECT CASE WHEN bool_or({expiry.column} < now() - $2::text::interval) THEN count(*) ELSE 0 END"  # noqa: S608 # our own names
+            f" FROM {qualified(expiry.table)}"
             f" WHERE {expiry.column} < now() - $1::text::interval AND {expiry.condition}",
+            interval_days(expiry.days),
             interval_days(expiry.days + _GRACE_DAYS),
         )
     return Deletion(expiry.table, expiry.days, rows)

@@ -114,7 +114,7 @@ async def require(db: Database, engine: Engine, packs: Sequence[str]) -> None:
         if waiting:
             names = ", ".join(map(str, waiting))
             raise SchemaError(
-                f"{db.target}: database.packs names {pack}, and it lacks {names}: run `ingestd migrate -c FILE`"
+                f"{db.target}: database.packs names {pack}, so {names} must be there: run `ingestd migrate -c FILE`"
             )
 
 

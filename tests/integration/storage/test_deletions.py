@@ -41,6 +41,21 @@ async def test_what_is_older_is_counted(db: Database, days: int, found: bool) ->
     )
 
 
+async def test_what_became_too_old_today_is_counted_and_not_asked_about(postgres_database: DatabaseForTest) -> None:
+    config = default_config(retention={"trades_days": 30})
+    db = await postgres_database.connect()
+    add = (
+        "INSERT INTO trades (time, exchange, symbol, trade_id, seq, price, quantity, received_at)"
+        " SELECT now() - INTERVAL '30 days 12 hours', 'a', 'B', 'late', 1, 1, 1, now()"
+    )
+    await db.execute(add)
+    assert await deletions.find(db, config) == []
+    await store_trades(db)
+    doomed = [str(deletion) for deletion in await deletions.find(db, config) if deletion.relation == "trades"]
+    assert doomed == [f"trades: {OLD_TRADES + 1} rows older than 30 days"]
+    await db.close()
+
+
 async def test_nothing_of_an_empty_server(empty_database: DatabaseForTest) -> None:
     connection = await empty_database.connect()
     assert await deletions.find(connection, default_config(retention={"trades_days": 2})) == []
