@@ -295,6 +295,6 @@ async def test_in_a_transaction_the_table_is_read_and_nothing_is_written(cache: 
 
 async def test_without_the_pack_the_message_says_what_to_do(cache: Cache, postgres_database: DatabaseForTest) -> None:
     db = await postgres_database.connect()
-    with pytest.raises(SchemaError, match=r'packs = \["platform"\] into \[database\], and run `ingestd migrate -c FILE`'):
+    with pytest.raises(SchemaError, match=r'packs = \["platform"\] into \[database\], and run `ingestd migrate -c'):
         await apps.find_session(cache, db, TOKEN)
     await db.close()
