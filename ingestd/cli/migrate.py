@@ -73,7 +73,7 @@ def migrate(
             lambda db: migrations.plan(db, config, engine=choice, rename_symbols=rename_symbols, keep_policies=keep),
             keep_style=keep_style,
         )
-        say(planned or "-- nothing to do")
+        say("\n".join(filter(None, [planned, *([] if keep else _planned_deletions(config))])) or "-- nothing to do")
         return
     if not yes and not keep:
         _confirm_deletions(config)
@@ -143,6 +143,11 @@ def _lacks_style(config: Config, *, is_needed: bool) -> bool:
             "--rename-symbols converts to database.symbol_style, and without a file nothing says which: name it with -c"
         )
     return is_default
+
+
+def _planned_deletions(config: Config) -> list[str]:
+    doomed = _with_database(config, lambda db: deletions.find(db, config))
+    return [f"-- deleted by the configured retention: {deletion}" for deletion in doomed]
 
 
 def _confirm_deletions(config: Config) -> None:

@@ -77,6 +77,9 @@ async def test_the_command_asks_once(database: DatabaseForTest, tmp_path: Path) 
         assert refused.exit_code == 1, refused.output
         assert f"trades: {OLD_TRADES} rows older than 30 days" in refused.output
     assert "trades: dropped" not in refused.output
+    planned = await run("--dry-run")
+    assert planned.exit_code == 0
+    assert f"-- deleted by the configured retention: trades: {OLD_TRADES} rows older than 30 days" in planned.output
     assert await db.fetchval("SELECT count(*) FROM trades") == OLD_TRADES + 3
     for words, answer in (((), "y\n"), (("--yes",), None)):
         assert (await run(*words, answer=answer)).exit_code == 0
