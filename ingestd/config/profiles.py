@@ -29,7 +29,7 @@ def include(document: dict[str, Any], base: Path) -> tuple[list[Problem], dict[s
         try:
             profile = tomllib.loads(read_text(base / name))
         except (OSError, ValueError) as error:  # no TOML is a ValueError
-            problems.append(Problem(path, f"{name} cannot be read: {why_unreadable(error)}"))
+            problems.append(Problem(path, f"{base / name} cannot be read: {why_unreadable(error)}"))
             continue
         for section, key, value in _settings(profile):
             if section not in _SECTIONS:

@@ -92,7 +92,7 @@ def test_two_that_agree(tmp_path: Path) -> None:
     ("include", "profile", "problem"),
     [
         ('"a.toml"', "", 'include: must be a list of files, as include = ["profiles/kairos.toml"]'),
-        ('["none.toml"]', "", "include[0]: none.toml cannot be read: no such file"),
+        ('["none.toml"]', "", "include[0]: {folder}/none.toml cannot be read: no such file"),
         (
             '["a.toml"]',
             "[http]\nlisten = '0.0.0.0:1'",
@@ -112,7 +112,8 @@ def test_two_that_agree(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_told(tmp_path: Path, include: str, profile: str, problem: str) -> None:
-    assert problems_of(tmp_path, f"include = {include}", a=profile, b="[retention]\ntrades_days = 2") == [problem]
+    expected = problem.replace("{folder}", str(tmp_path))
+    assert problems_of(tmp_path, f"include = {include}", a=profile, b="[retention]\ntrades_days = 2") == [expected]
 
 
 def test_a_mistake_in_a_profile_names_it(tmp_path: Path) -> None:
