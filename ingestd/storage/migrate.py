@@ -14,6 +14,7 @@ from functools import partial
 from ingestd.config.models import Config
 from ingestd.errors import SchemaError
 from ingestd.storage import (
+    agreed_retention,
     candle_rebuild,
     migration_steps,
     migrations,
@@ -87,6 +88,7 @@ async def migrate(
     else:
         async with locked(db, lock_timeout_s):
             done += await policies.converge(db, found, config)
+            await agreed_retention.record(db, config)
         done += await time_indexes.converge(db, found, config, lock_timeout_s)
     return done + await packs.migrate(db, found, config, lock_timeout_s)
 

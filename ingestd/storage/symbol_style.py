@@ -19,9 +19,10 @@ _UNKNOWN_TABLE = "42P01"
 
 
 async def read(db: Database) -> Mapping[str, str]:
-    """The database's settings; empty before the first migration."""
+    """The database's settings of symbols; empty before the first migration."""
+    sql = "SELECT name, value FROM ingestd_settings WHERE name = ANY($1::text[])"
     try:
-        return {row["name"]: row["value"] for row in await db.fetch("SELECT name, value FROM ingestd_settings")}
+        return {row["name"]: row["value"] for row in await db.fetch(sql, [STYLE, NEXT_STYLE])}
     except DatabaseError as error:
         if error.sqlstate != _UNKNOWN_TABLE:
             raise

@@ -17,7 +17,7 @@ from ingestd.errors import IngestdError
 from ingestd.log_limit import LogLimit
 from ingestd.ops.metrics import Metrics
 from ingestd.status import MarketInfo
-from ingestd.storage import packs, retention, rollups, symbols
+from ingestd.storage import agreed_retention, packs, retention, rollups, symbols
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
@@ -144,7 +144,7 @@ class Upkeep:
         """Delete old rows. False: it was not due, so the last result still counts."""
         if not self._is_due("purge", _PURGE_EVERY_S):
             return False
-        await retention.purge(database, engine, self._config)
+        await retention.purge(database, engine, await agreed_retention.kept(database, self._config))
         return True
 
     async def _store_markets(self, database: Database, _engine: Engine) -> bool:

@@ -76,7 +76,7 @@ async def test_a_range_is_fetched_once_and_is_the_venues_own(
             sections = document(venue, other, feed=feed)
             sections["database"]["symbol_style"] = "venue"
             async with connected(other) as db:
-                await db.execute("UPDATE ingestd_settings SET value = 'venue'")
+                await db.execute("UPDATE ingestd_settings SET value = 'venue' WHERE name = 'symbol_style'")
             config_file = write_config(tmp_path, sections)
             arguments = ["-c", str(config_file), "--exchange", "binance", "--symbol", "BTC/USDT", "--json"]
             command = ["backfill", *arguments, "--channel", "trades", *range_of(happened, "BTC/USDT")]

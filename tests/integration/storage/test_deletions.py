@@ -8,13 +8,17 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from structlog.testing import capture_logs
 
 from ingestd import cli
 from ingestd.config.models import Config
+from ingestd.ops.metrics import Metrics
 from ingestd.storage import deletions, retention, rollups
 from ingestd.storage import engine as engines
+from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
 from ingestd.storage.migrate import migrate
+from ingestd.storage.upkeep import Upkeep
 from tests.support.postgres import DatabaseForTest, default_config
 
 OLD_DAYS, OLD_TRADES = 90, 7
@@ -160,4 +164,32 @@ async def test_the_server_refreshes_as_the_configuration_says(timescaledb_databa
         ("public.candles_1h", "5 days", "00:30:00", "01:30:00"),
     ]
     assert len(await migrate(db, with_packs("fks"))) == 2  # and back
+    await db.close()
+
+
+async def test_a_daemon_deletes_by_no_retention_that_migrate_did_not_set(postgres_database: DatabaseForTest) -> None:
+    """On plain PostgreSQL the daemon itself deletes trades; a profile must not cost rows before somebody was asked."""
+    db = await postgres_database.connect()
+    await migrate(db, default_config(retention={"trades_days": 0}))
+    await store_trades(db)
+
+    async def left_after_a_turn(days: int) -> tuple[int, list[str]]:
+        config = default_config(database={"dsn": postgres_database.dsn}, retention={"trades_days": days})
+        upkeep = Upkeep(DatabaseAccess(config), config, list, Metrics())
+        with capture_logs() as logs:
+            await upkeep.turn()
+            assert upkeep.problems() == []
+            await upkeep.close(within_s=20)
+        told = [str(line["shorter"]) for line in logs if line["event"] == "retention_is_not_agreed"]
+        return await db.fetchval("SELECT count(*) FROM trades"), told
+
+    assert await left_after_a_turn(30) == (OLD_TRADES + 3, ["{'trades_days': '30 days, not for ever'}"])
+    await migrate(db, default_config(retention={"trades_days": 120}))
+    assert await left_after_a_turn(30) == (OLD_TRADES + 3, ["{'trades_days': '30 days, not 120'}"])
+    await migrate(db, default_config(), keep_policies=True)
+    assert await left_after_a_turn(365) == (OLD_TRADES + 3, [])
+    await migrate(db, default_config(retention={"trades_days": 30}))
+    assert await left_after_a_turn(30) == (3, [])
+    await db.execute("DELETE FROM ingestd_settings WHERE name = 'retention'")  # as an older program left it
+    assert await left_after_a_turn(1) == (3, [])
     await db.close()

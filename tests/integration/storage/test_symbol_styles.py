@@ -289,7 +289,7 @@ async def test_a_database_in_another_style_does_not_go_back_to_a_version_that_kn
     database: DatabaseForTest,
 ) -> None:
     db = await connected(database, "dash")
-    await db.execute("UPDATE ingestd_settings SET value = 'dash'")
+    await db.execute("UPDATE ingestd_settings SET value = 'dash' WHERE name = 'symbol_style'")
     with pytest.raises(SchemaError, match="symbols are stored in another style than unified"):
         await down(db, 14)
     db.names = Names()
