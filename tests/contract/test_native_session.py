@@ -228,6 +228,16 @@ async def test_streams_are_spread_over_sockets_and_messages_within_the_limits(se
     await running.close()
 
 
+async def test_what_is_chosen_is_followed_when_the_choice_returns(server: Server) -> None:
+    """In between, the ledger of gaps would call unlisted what the feed leaves for a moment: nothing is awaited here."""
+    running = Running(server, "ab")
+    assert {stream.symbol for stream in running.ledger.all_streams()} == {"A/X", "B/X"}
+    running.follow("bc")
+    assert {stream.symbol for stream in running.ledger.all_streams()} == {"B/X", "C/X"}
+    await running.until(lambda: sorted(server.subscribed()) == trades(*"bc"))
+    await running.close()
+
+
 async def test_messages_are_paced(server: Server) -> None:
     asked_s: list[float] = []
     server.answer = lambda _kind, _streams: asked_s.append(monotonic_s()) or []  # type: ignore[func-returns-value]

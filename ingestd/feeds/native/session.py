@@ -49,7 +49,7 @@ class NativeSession:
         self._newest = newest
         self._connections: dict[str, list[Connection]] = {}  # by URL
         self._places: dict[tuple[str, str], tuple[Connection, Asked]] = {}  # by channel and symbol
-        self._wanted = Choice((), {})
+        self._unstarted: list[Connection] = []
         self._to_move: dict[tuple[str, str], None] = {}  # streams to move to another socket
         self._choice = asyncio.Event()
         self._paused = asyncio.Event()
@@ -63,8 +63,11 @@ class NativeSession:
         return any(connection.is_connected for connection in self._all_connections())
 
     def follow(self, choice: Choice) -> None:
-        """Follow these symbols from now on. Streams of remaining symbols are not interrupted."""
-        self._wanted = choice
+        """Follow these symbols from now on. Streams of remaining symbols are not interrupted.
+
+        The new streams are in the ledger when this returns: who looks at a feed sees all that it has chosen or nothing.
+        """
+        self._place(choice)
         self._choice.set()
 
     async def run(self, stop: Stop) -> None:
@@ -80,7 +83,9 @@ class NativeSession:
                 for number in range(rebuilding.workers):
                     tasks.create_task(rebuilding.run(stop), name=f"{label} rebuild {number}")
             while await stop.wait_for(self._choice):
-                for connection in self._place(self._wanted):
+                self._move()
+                unstarted, self._unstarted = self._unstarted, []
+                for connection in unstarted:
                     tasks.create_task(self._keep(connection, stop), name=f"{label} {connection.url}")
 
     def _all_connections(self) -> Iterable[Connection]:
@@ -92,9 +97,9 @@ class NativeSession:
         finally:
             self._connections[connection.url].remove(connection)
 
-    def _place(self, choice: Choice) -> list[Connection]:
-        """Assign new streams to sockets and remove streams of dropped symbols. Returns new connections to run."""
-        before, new = set(self._all_connections()), 0
+    def _place(self, choice: Choice) -> None:
+        """Assign new streams to sockets and remove streams of dropped symbols."""
+        new = 0
         symbols, markets = choice.symbols, choice.markets
         gone = {symbol for _, symbol in self._places}.difference(symbols)
         for place in [place for place in self._places if place[1] in gone]:
@@ -102,7 +107,6 @@ class NativeSession:
             connection.drop(asked)
         self._recorder.remove(gone)
         self._recorder.ledger.missing_since = choice.missing_since
-        self._move()
         for symbol in symbols:
             market = markets[symbol]
             if symbol_names.kind_of(market) not in self._venue.markets:
@@ -120,7 +124,6 @@ class NativeSession:
         for stream in self._recorder.ledger.judge_listing(choice):
             self._ask_again(stream.channel, stream.symbol)
         log.info("following", feed=self._config.label, symbols=len(symbols), new_streams=new, gone=len(gone))
-        return [connection for connection in self._all_connections() if connection not in before]
 
     def _move(self) -> None:
         """Move each stream that its socket does not deliver, though asked again, to another socket."""
@@ -162,6 +165,7 @@ class NativeSession:
             on_asked=self._books_asked,
         )
         connections.append(connection)
+        self._unstarted.append(connection)
         return connection
 
     def _books_asked(self, streams: Iterable[Stream]) -> None:
