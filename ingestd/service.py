@@ -49,6 +49,7 @@ from ingestd.standby.takeover import TakeoverGaps
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.retention import accepted_window
 from ingestd.storage.upkeep import Upkeep
+from ingestd.validation import TimeWindow
 from ingestd.venues.market_names import KnownMarkets
 
 log = structlog.get_logger()
@@ -89,15 +90,7 @@ class Service:
         self._backfill: Backfill | None = None
         self._indicators: Indicators | None = None
         if config.database is not None and config.instance.role == "all":
-            access = self._access = DatabaseAccess(config, self.markets)
-            self._leadership = Leadership(access, self._instance, config.instance, self.metrics)
-            self._upkeep = Upkeep(access, config, self.feeds.markets, self.metrics, self.life.events)
-            if config.indicators.rules:
-                show = show_indicators(self._live)
-                notes = sends_indicators(config)
-                self._indicators = Indicators(config, access, shard.holds, self.metrics, show, notes_changes=notes)
-            if config.backfill.enabled:
-                self._backfill = Backfill(config, access, self.intake, window, self.metrics, shard.holds)
+            self._use_database(config, shard, window)
         figures = self._live_figures
         self._reports = build_reports(
             ReportParts(config, self._instance, self.metrics, self.markets, self._access, shard.holds, figures)
@@ -105,6 +98,17 @@ class Service:
         self._sinks: list[DurableSink] = []
         self._readers: list[TopicReader] = []
         self._cursors: dict[str, Cursor] = {}
+
+    def _use_database(self, config: Config, shard: Shard, window: Callable[[int], TimeWindow]) -> None:
+        access = self._access = DatabaseAccess(config, self.markets)
+        self._leadership = Leadership(access, self._instance, config.instance, self.metrics)
+        self._upkeep = Upkeep(access, config, self.feeds.markets, self.metrics, self.life.events)
+        if config.indicators.rules:
+            show = show_indicators(self._live)
+            notes = sends_indicators(config)
+            self._indicators = Indicators(config, access, shard.holds, self.metrics, show, notes_changes=notes)
+        if config.backfill.enabled:
+            self._backfill = Backfill(config, access, self.intake, window, self.metrics, shard.holds)
 
     def reload(self, config: Config) -> None:
         """Subscribe to added and unsubscribe from removed symbols; log the other changes, which need a restart."""

@@ -66,16 +66,9 @@ class SinkService:
         )
         exchange = config.events.default_exchange
         events = EventTopics(kafka.topic_prefix, self.metrics, self._live, default_exchange=exchange)
+        connect = self._access.connect_bounded
         self.readers = [
-            build_reader(
-                store,
-                instance,
-                kafka,
-                database,
-                self._access.connect_bounded,
-                self.metrics,
-                logs_outages=store is market,
-            )
+            build_reader(store, instance, kafka, database, connect, self.metrics, logs_outages=store is market)
             for store in (market, events)
         ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -104,12 +104,7 @@ class Filler:
         except Unfillable as error:  # still count the rows stored so far, and refresh the candles
             failure = error
         recovered, first, last = await gap_filling.recovered_trades(self._db, gap, before, after)
-        if gap.cause == CANDLE_AUDIT:  # all trades may be stored, and only the candle be stale
-            await rollups.refresh_window(self._db, gap.started_at, gap.ended_at)
-            await indicator_rows.mark(self._db, gap.exchange, gap.symbol, gap.started_at, gap.ended_at)
-        if first is not None and last is not None:
-            await rollups.refresh_window(self._db, first, last + _AFTER)
-            await indicator_rows.mark(self._db, gap.exchange, gap.symbol, first, last)
+        await self._refresh(gap, first, last)
         if failure is not None:
             verdict = f"unfillable: {failure}"
             return Filled(recovered, verdict, [window], may_come=isinstance(failure, Behind))
@@ -118,6 +113,15 @@ class Filler:
         aside = [Window(trade.time, trade.time + 1) for trade in refused]
         verdict = past.said_of_lost(search.proof(), [past.put_aside(len(refused))])
         return Filled(recovered, verdict, merged([*search.missing(), *aside]))
+
+    async def _refresh(self, gap: Gap, first: datetime | None, last: datetime | None) -> None:
+        """Have what is made of trades made anew, from the first to the last of those that were recovered."""
+        if gap.cause == CANDLE_AUDIT:  # all trades may be stored, and only the candle be stale
+            await rollups.refresh_window(self._db, gap.started_at, gap.ended_at)
+            await indicator_rows.mark(self._db, gap.exchange, gap.symbol, gap.started_at, gap.ended_at)
+        if first is not None and last is not None:
+            await rollups.refresh_window(self._db, first, last + _AFTER)
+            await indicator_rows.mark(self._db, gap.exchange, gap.symbol, first, last)
 
     async def _lacking(self, gap: Gap, trades: Sequence[Trade]) -> list[Trade]:
         """The given trades that are not stored."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 import click
 
@@ -27,6 +27,14 @@ from ingestd.storage.packs import configured
 Result = TypeVar("Result")
 
 _ENGINES = click.Choice(["auto", "timescaledb", "postgres"])
+
+
+class _Chosen(TypedDict):
+    """What the options say, for the plan and the migration alike."""
+
+    engine: EngineChoice
+    rename_symbols: bool
+    keep_policies: bool
 
 
 @click.group(invoke_without_command=True)
@@ -67,21 +75,14 @@ def migrate(
     config, keep = address.config(), address.needs_no_file
     keep_style = keep and _lacks_style(config, is_needed=rename_symbols)
     choice: EngineChoice = engine  # type: ignore[assignment] # click.Choice lets only these through
+    chosen: _Chosen = {"engine": choice, "rename_symbols": rename_symbols, "keep_policies": keep}
     if dry_run:
-        planned = _with_database(
-            config,
-            lambda db: migrations.plan(db, config, engine=choice, rename_symbols=rename_symbols, keep_policies=keep),
-            keep_style=keep_style,
-        )
+        planned = _with_database(config, lambda db: migrations.plan(db, config, **chosen), keep_style=keep_style)
         say("\n".join(filter(None, [planned, *([] if keep else _planned_deletions(config))])) or "-- nothing to do")
         return
     if not yes and not keep:
         _confirm_deletions(config)
-    done = _with_database(
-        config,
-        lambda db: migrations.migrate(db, config, engine=choice, rename_symbols=rename_symbols, keep_policies=keep),
-        keep_style=keep_style,
-    )
+    done = _with_database(config, lambda db: migrations.migrate(db, config, **chosen), keep_style=keep_style)
     say("\n".join(done) or "nothing to do: schema and policies are as configured")
     for finding in _with_database(config, lambda db: _of_server(db, config)):
         say(f"{finding.level.upper()} {finding.subject}: {finding.message}\n    {finding.remedy}", err=True)

@@ -69,15 +69,7 @@ async def migrate(
     was_set_up = bool(await records.applied(db))
     await _settle_interrupted(db, files, "up", done, lock_timeout_s)
     for migration in migrations.pending(found, files, await records.applied(db)):
-        if migration.is_contract:
-            done += await phases.contract(db, migration, files, found, lock_timeout_s)
-            continue
-        if _is_in_steps(migration, found):
-            await _run_in_steps(db, _steps_up(migration, found), migration, "up", lock_timeout_s)
-            done.append(f"applied {migration}")
-            continue
-        if await records.apply(db, migration, files, found, lock_timeout_s):
-            done.append(f"applied {migration}")
+        done += await _apply(db, migration, files, found, lock_timeout_s)
     async with locked(db, lock_timeout_s):
         await symbol_style.record_first(db)
     if rename_symbols:
@@ -91,6 +83,19 @@ async def migrate(
             await agreed_retention.record(db, config)
         done += await time_indexes.converge(db, found, config, lock_timeout_s)
     return done + await packs.migrate(db, found, config, lock_timeout_s)
+
+
+async def _apply(
+    db: Database, migration: Migration, files: Sequence[Migration], engine: Engine, lock_timeout_s: float
+) -> list[str]:
+    """Apply one migration, unless another program has applied it meanwhile. One line for each thing done."""
+    if migration.is_contract:
+        return list(await phases.contract(db, migration, files, engine, lock_timeout_s))
+    if _is_in_steps(migration, engine):
+        await _run_in_steps(db, _steps_up(migration, engine), migration, "up", lock_timeout_s)
+    elif not await records.apply(db, migration, files, engine, lock_timeout_s):
+        return []
+    return [f"applied {migration}"]
 
 
 async def plan(
