@@ -65,7 +65,7 @@ def problem_of(detail: Any) -> Problem:
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """`did you mean "…"?` for the closest known name, or None."""
     folded = {each.casefold(): each for each in known}
-    close = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.55)
     return f'did you mean "{folded[close[0]]}"?' if close else None
 
 
