@@ -79,6 +79,7 @@ class Journal:
         self._rewriter.note_found(found)
         self._recent.floor = self._newest_place()
         self._metrics.journal_age_s.set_function(lambda: max((cursor.age_s() for cursor in self._cursors), default=0))
+        self._metrics.journal_max_bytes.set(self._config.max_bytes)
         self._metrics.journal_bytes.set(self.size_bytes)
 
     def close(self) -> None:

@@ -128,6 +128,7 @@ class Metrics:
 
     in_journal = _gauge("records_in_journal", "Journaled records not yet stored", "channel")
     journal_bytes = _gauge("journal_bytes", "Bytes on disk in the journal")
+    journal_max_bytes = _gauge("journal_max_bytes", "Bytes on disk that the journal may take: journal.max_bytes")
     journal_full = _gauge("journal_full", "1 while the journal takes no more")
     journal_age_s = _gauge("journal_oldest_age_seconds", "Age of the oldest batch kept")
     journal_errors = _counter("journal_errors", "Failed attempts to append")

@@ -21,6 +21,7 @@ from ingestd.journal.file import FileName, JournalFile
 from ingestd.journal.journal import Batch, Cursor, Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record, decode_batch, encode_batch
+from tests.support.exposed import exposed
 from tests.support.records import book, tick, trade
 
 
@@ -295,6 +296,14 @@ async def test_damage_met_while_reading_keeps_the_other_batches(tmp_path: Path) 
     assert metrics.totals(metrics.dropped) == {"trades": 3}
     assert cursor.pending == {"trades": 117}
     assert_gap_around(journal, sealed[19], sealed[21])
+
+
+def test_the_limit_of_its_size_is_shown(tmp_path: Path) -> None:
+    metrics = Metrics()
+    journal = Journal(tmp_path, JournalConfig.model_validate({"max_bytes": 123_456_789}), metrics)
+    journal.open()
+    journal.close()
+    assert "\ningestd_journal_max_bytes 1.23456789e+08\n" in exposed(metrics)
 
 
 async def test_damage_found_at_the_start_leaves_a_gap(tmp_path: Path) -> None:
