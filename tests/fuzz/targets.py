@@ -465,6 +465,7 @@ def market_answer(data: bytes) -> None:
         raise exchange.unreachable
 
     exchange.unreachable, exchange.fetch = OSError("cut"), fetch
+    exchange.reloading_markets, exchange.markets_loading = False, None  # of an earlier example's loop, which is gone
     asyncio.run(exchange.load_markets(True))
     infos = [market_info(name, market) for market in exchange.markets.values()]
     assert SYMBOL in {info.symbol for info in infos}, "the sound market is gone"
