@@ -103,6 +103,29 @@ async def test_a_flood_of_frames_costs_its_socket_and_nothing_else(venue: RawVen
     await running.close()
 
 
+@pytest.mark.parametrize("price", ["1e-2000000000", "1e2000000000"])
+async def test_a_number_that_would_fill_the_memory_is_not_written_out(
+    venue: RawVenue, decoder: str, price: str
+) -> None:
+    """The exchange library multiplies price and amount, and writes the product digit by digit."""
+    text = '{"e":"trade","E":1672515782136,"s":"BTCUSDT","t":6,"p":"%s","q":"2.000","T":1672515782136,"m":false}'
+
+    def speak(connection: socket.socket) -> None:
+        connection.sendall(frame((text % price).encode()) + trade(7))
+        while connection.recv(2**16):
+            pass
+
+    venue.streams.append(speak)
+    before_mib = peak_mib()
+    running = Running(venue, decoder)
+    await running.until(lambda: any(one.trade_id == "7" for one in running.intake.of(Trade)))
+
+    assert running.feed.status().disconnects == 0
+    assert within(running.held_up_s, LONGEST_TURN_S)
+    assert peak_mib() - before_mib < MOST_GROWTH_MIB
+    await running.close()
+
+
 @pytest.mark.parametrize("data", cases([b"", b"{"], [b"nonsense"]), ids=repr)
 async def test_endless_messages_that_say_nothing_leave_turns_to_others(
     venue: RawVenue, decoder: str, data: bytes

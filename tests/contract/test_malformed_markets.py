@@ -152,6 +152,24 @@ async def test_malformed_markets_stop_no_venue(exchange: str) -> None:
     assert status.markets_put_aside > 0
 
 
+@pytest.mark.parametrize("digits", [-2_000_000_000, 2_000_000_000])
+async def test_a_step_of_milliards_of_digits_is_not_written_out(digits: int) -> None:
+    """The exchange library writes 1e-precision digit by digit, for ever here, in the event loop."""
+    part, sound = SPOT_ONLY["htx"]
+    body, markets = SECOND["htx"](json.loads(json.dumps(sound)))
+    another = json.loads(json.dumps(markets[0]).replace("BTC", "XYZ").replace("btc", "xyz"))
+    markets.insert(0, {**another, "price-precision": digits, "tpp": digits})
+    async with ListVenue({part: body}) as venue:
+        feed = CcxtFeed(venue.config("htx", ["*/USDT"]))
+        task = asyncio.create_task(feed.run(ListIntake()))
+        await until(lambda: any(s.symbol == "BTC/USDT" for s in feed.status().streams), of=task)
+        status = feed.status()
+        await feed.close()
+        await task
+    assert {market.symbol for market in feed.markets()} == {"BTC/USDT"}
+    assert status.markets_put_aside == 1
+
+
 KRAKEN = {"altname": "XBTUSD", "wsname": "XBT/USD", "base": "XXBT", "quote": "ZUSD", "pair_decimals": 1,
           "lot_decimals": 8, "fees": [[0, 0.4]], "fees_maker": [[0, 0.2]], "leverage_buy": [], "leverage_sell": [],
           "ordermin": "0.0001", "costmin": "0.5", "tick_size": "0.1", "status": "online", "cost_decimals": 5,

@@ -13,13 +13,17 @@ from typing import Any
 
 import ccxt
 import ccxt.pro
+from ccxt.base import precise
 
+from ingestd.feeds.ccxt.bounded_numbers import bound_exponents
 from ingestd.feeds.ccxt.tap_state import STORES, Tap
 from ingestd.feeds.ccxt.tapped_client import LONGEST_KEEP_ALIVE_MS
 from ingestd.feeds.ccxt.tapped_exchange import TappedExchange, tapped_property
 from ingestd.feeds.stopping import cancelled
 from ingestd.venues.all import facts_of
 from ingestd.venues.times import asks_for_microseconds
+
+bound_exponents(precise)  # every exchange counts by it
 
 _KEEP_ALIVE_MS = 15_000  # ping interval; a missing pong is noticed after two intervals
 _CLOSE_S = 5.0

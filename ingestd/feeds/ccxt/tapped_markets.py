@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from typing import Any
 
 from ingestd.errors import NoMarketList
+from ingestd.feeds.ccxt.bounded_numbers import require_short
 from ingestd.feeds.ccxt.market_answers import MarketAnswers, read_leniently
 from ingestd.feeds.markets.families import family_of
 from ingestd.feeds.markets.judge import shown_name, why_malformed, with_ids_of_others
@@ -84,6 +85,16 @@ class TappedMarkets:
             if self._answers is None or not self._answers.missing or _EMPTY not in str(error):
                 raise
             return []
+
+    def parse_precision(self, precision: Any) -> Any:
+        if precision is not None:
+            require_short(int(precision))
+        return super().parse_precision(precision)  # type: ignore[misc]
+
+    def integer_precision_to_amount(self, precision: Any) -> Any:
+        if precision is not None:
+            require_short(int(precision))
+        return super().integer_precision_to_amount(precision)  # type: ignore[misc]
 
     def parse_markets(self, markets: Any) -> Any:
         return super().parse_markets([] if markets is None else markets)  # type: ignore[misc]
