@@ -14,7 +14,6 @@ from ingestd.errors import Problem
 from ingestd.journal.journal import Cursor
 from ingestd.ops.metrics import Metrics
 from ingestd.records import MarketRecord
-from ingestd.sinks.influx.options import InfluxConfig
 from ingestd.sinks.table import SINKS, SinkKind, configured
 from ingestd.status import SinkStatus
 from ingestd.storage.access import DatabaseAccess
@@ -157,9 +156,9 @@ def build_reports(parts: ReportParts) -> list[Sink]:
 
 
 def sends_indicators(config: Config) -> bool:
-    """Whether a report of this daemon sends the indicators that it computes."""
-    influx = next((value for _, value in config if isinstance(value, InfluxConfig)), None)
-    return bool(influx is not None and influx.indicators and config.indicators.rules)
+    """Whether a report of this daemon sends the indicators that it computes, by the option `indicators` of a sink."""
+    sections = [config.section(kind.options) for kind in configured(config).values() if kind.has_reports]
+    return bool(config.indicators.rules) and any(getattr(section, "indicators", False) for section in sections)
 
 
 def show_indicators(caches: Sequence[IndicatorCache]) -> Callable[[str, str, str, str, int], None]:

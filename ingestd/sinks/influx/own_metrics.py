@@ -33,6 +33,8 @@ class OwnMetrics:
         if self._sampling is None:
             self._sampling = asyncio.create_task(self._sample(), name="influx-metrics")
             await asyncio.sleep(0)  # the first sample
+        if self._sampling.done():
+            self._sampling.result()  # it never ends by itself: raises why it did
         flush = flush_of(told for sample in self._samples for told in sample)
         self._samples.clear()
         return flush

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+import pytest
+
 from ingestd.sinks.influx.own_metrics import OwnMetrics
 from tests.support.line_protocol import read_line
 
@@ -47,3 +49,12 @@ async def test_a_daemon_without_figures_sends_nothing() -> None:
     source = OwnMetrics("ingestd-1", dict)
     assert (await source.read()).points == {}
     await source.close()
+
+
+async def test_figures_that_cannot_be_taken_end_the_report() -> None:
+    source = OwnMetrics("ingestd-1", lambda: {"x": 1 / 0})
+    try:
+        with pytest.raises(ZeroDivisionError):
+            await source.read()
+    finally:
+        await source.close()
